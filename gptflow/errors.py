@@ -1,0 +1,111 @@
+"""Every exception that gptflow raises, and the exit code that each one ends a command with.
+
+    GptflowError                     something a person can mend; `hint` says how
+    ├── SpecError                    the spec has problems; `problems` lists all of them      exit 2
+    ├── ConfigError                  config.json or the environment is wrong                  exit 2
+    ├── DataError                    the source cannot be read as what it claims to be        exit 2
+    ├── UsageError                   the command line or the call does not fit                exit 2
+    ├── MissingExtra                 an optional package is not installed                     exit 2
+    ├── StoreError                   the store cannot be used                                 exit 2
+    │   ├── StoreLocked              another process holds it                                 exit 2
+    │   ├── StoreVersion             a newer gptflow wrote it                                 exit 2
+    │   └── StoreCorrupt             it is not a readable store                               exit 2
+    ├── CallFailed                   a call has no reply, and will have none; `failure` says why
+    ├── RowFailed                    a row cannot be finished; `failure` says why
+    └── RunStopped                   the run cannot go on; what is done is stored             exit 3
+
+A failed call or row is data (`records.Failure`): CallFailed and RowFailed only carry it from where
+it happens to the one place that records it, and never end a command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gptflow.records import Failure
+    from gptflow.spec.problems import Problem
+
+
+class GptflowError(Exception):
+    """Something that a person can mend. `str()` is the whole message, the hint included."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+
+class SpecError(GptflowError):
+    """A spec has problems. All of them are in `problems`, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        from_all = "\n\n".join(problem.render() for problem in problems)
+        super().__init__(from_all)
+        self.problems = tuple(problems)
+
+
+class ConfigError(GptflowError):
+    """config.json, or the environment that stands in for it, is wrong."""
+
+
+class DataError(GptflowError):
+    """The source cannot be read as what it claims to be. The message names file and line."""
+
+
+class UsageError(GptflowError):
+    """The command line, or the call of a public function, does not fit."""
+
+
+class MissingExtra(GptflowError):
+    """A feature needs an optional package that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs a package that is not installed",
+            hint=f'pip install "gptflow[{extra}]"',
+        )
+
+
+class StoreError(GptflowError):
+    """The store cannot be used."""
+
+
+class StoreLocked(StoreError):
+    """Another process holds the store."""
+
+
+class StoreVersion(StoreError):
+    """The store was written by a newer gptflow."""
+
+
+class StoreCorrupt(StoreError):
+    """The file is not a readable store."""
+
+
+class CallFailed(GptflowError):
+    """A call has no reply, and will have none. The reason is `failure`."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class RowFailed(GptflowError):
+    """A row cannot be finished. The reason is `failure`."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class RunStopped(GptflowError):
+    """The run cannot go on. What is done is stored, and the same command goes on from there."""
+
+    exit_code = 3

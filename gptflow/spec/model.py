@@ -1,0 +1,429 @@
+"""The spec language: what a pipeline file may say. The JSON Schema and the docs come from here.
+
+Only shapes, types and defaults stand here. What needs the rest of the file, the data or the
+disk to be judged (names in templates, regexes, missing files) is checked elsewhere:
+`spec.load` for the file itself, `pipeline.check` for everything that is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from gptflow.spec.origin import Origin
+
+FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+"""Names of steps, fields and vars: they must be usable as names in a template."""
+
+Name = Annotated[str, Field(pattern=FIELD_NAME)]
+
+
+class SpecModel(BaseModel):
+    """What all parts share: frozen, and no key that is not declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
+
+
+class FileRef(SpecModel):
+    """Text that stands in a file of its own."""
+
+    file: str = Field(description="Path of the file; prompts are looked up in the templates folder.")
+
+
+# ---------------------------------------------------------------------------- source
+
+
+class Sample(SpecModel):
+    """A random sample of the rows, the same one for the same seed and data."""
+
+    n: int = Field(ge=1, description="How many rows to take.")
+    seed: int = Field(default=0, description="Another seed takes another sample.")
+
+
+SourceFormat = Literal["jsonl", "json", "csv", "tsv", "txt"]
+
+
+class SourceSpec(SpecModel):
+    """Where the rows come from: exactly one of `path`, `rows` and `range`."""
+
+    path: str | list[str] | None = Field(
+        default=None,
+        description="A .jsonl, .json (array), .csv, .tsv or .txt file, each also .gz or .zst; "
+        "a glob; a list of these; or - for standard input. Relative to the spec file.",
+    )
+    rows: list[dict[str, Any]] | None = Field(
+        default=None, description="The rows themselves, each a mapping of columns."
+    )
+    range: int | None = Field(
+        default=None, ge=1, description="That many rows with one column, `index`, from 0."
+    )
+    format: SourceFormat | None = Field(
+        default=None,
+        description="The format, where the file name does not tell it; standard input is read "
+        "as jsonl if this is not given.",
+    )
+    id: str | list[str] | None = Field(
+        default=None,
+        description="The column or columns that identify a row. Without it the whole row does.",
+    )
+    where: str | None = Field(
+        default=None, description="A Jinja expression; only rows for which it is true are taken."
+    )
+    limit: int | None = Field(
+        default=None, ge=1, description="Take only the first rows that `where` lets through."
+    )
+    sample: Sample | None = Field(
+        default=None, description="Take a random sample of the rows that `limit` leaves."
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> SourceSpec:
+        given = [name for name in ("path", "rows", "range") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none of them"
+            raise ValueError(f"give exactly one of path, rows and range; found {found}")
+        return self
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """The columns that identify a row; empty when the whole row does."""
+        if self.id is None:
+            return ()
+        return (self.id,) if isinstance(self.id, str) else tuple(self.id)
+
+
+# ---------------------------------------------------------------------------- model
+
+
+class ModelSpec(BaseModel):
+    """A model's name and any parameter of the chat completions API.
+
+    The parameters are not declared here: they are checked against `spec/parameters.json`, which
+    is generated from the `openai` package's own types.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str | None = Field(
+        default=None, min_length=1, description="The model, as the server names it."
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Anything else for the request body, passed through unchecked.",
+    )
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters as they go into the request body, without the model's name."""
+        return {**(self.model_extra or {}), **self.extra_body}
+
+    def merged(self, over: ModelSpec | None) -> ModelSpec:
+        """This model with the values of `over` in place of its own."""
+        if over is None:
+            return self
+        mine, theirs = (m.model_dump(exclude_unset=True) for m in (self, over))
+        extra_body = {**self.extra_body, **over.extra_body}
+        return ModelSpec(**{**mine, **theirs, "extra_body": extra_body})
+
+
+# ---------------------------------------------------------------------------- extractors
+
+FieldType = Literal["str", "int", "float", "bool", "list", "dict"]
+_TYPE_SYNONYMS = {
+    "string": "str",
+    "integer": "int",
+    "number": "float",
+    "boolean": "bool",
+    "array": "list",
+    "object": "dict",
+}
+Labels = list[str] | str
+"""A list of labels, or a template that gives one: "{{ labels }}"."""
+
+
+class Extractor(SpecModel):
+    """What all extractors share."""
+
+    type: FieldType | None = Field(
+        default=None,
+        description="Turn the value into this type; a value that cannot be turned is invalid. "
+        "JSON Schema's names (string, integer, number, boolean, array, object) are taken too.",
+    )
+    one_of: Labels | None = Field(
+        default=None,
+        description="The only values that are valid; case and punctuation around are forgiven, "
+        'and the label comes out as written here. A list, or a template: "{{ labels }}".',
+    )
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _synonym(cls, value: object) -> object:
+        return _TYPE_SYNONYMS.get(value, value) if isinstance(value, str) else value
+
+
+class TextExtractor(Extractor):
+    """The whole reply."""
+
+    text: Literal[True] = Field(description="The whole reply, without white space around it.")
+
+
+class RegexExtractor(Extractor):
+    """What a regular expression finds in the reply."""
+
+    regex: str = Field(min_length=1, description="A pattern of the `regex` package.")
+    group: int | str | None = Field(
+        default=None,
+        description="The group to take, by number or name; without it the first group, or the "
+        "whole match where the pattern has none.",
+    )
+    all: bool = Field(default=False, description="Take every match, as a list.")
+    flags: str = Field(
+        default="",
+        pattern=r"^[aimsx]*$",
+        description="i: ignore case; m: ^ and $ at each line; s: a dot matches line ends; "
+        "x: white space and comments; a: ASCII classes.",
+    )
+    timeout_s: float = Field(
+        default=1.0, gt=0, description="A search that takes longer makes the reply invalid."
+    )
+
+
+class JsonExtractor(Extractor):
+    """A value out of the first JSON value in the reply, fenced or in prose."""
+
+    json_path: str | Literal[True] = Field(
+        alias="json",
+        description="A path such as label, items[0].name or $; true takes the whole value.",
+    )
+
+
+class SchemaExtractor(Extractor):
+    """A JSON value that a JSON Schema accepts. An object's properties become fields."""
+
+    json_schema: dict[str, Any] = Field(
+        alias="schema",
+        description="A JSON Schema, or {file: path}. The properties of an object become fields; "
+        "any other value becomes the one field that bears the extractor's name.",
+    )
+
+
+class ChoiceExtractor(Extractor):
+    """The one label of a list that the reply names."""
+
+    choice: Labels | Literal[True] = Field(
+        description="The labels, as a list or a template; or true, with the labels in one_of. "
+        "Case and punctuation are forgiven; two different labels in a reply are invalid."
+    )
+
+    @model_validator(mode="after")
+    def _labels_given_once(self) -> ChoiceExtractor:
+        if (self.choice is True) == (self.one_of is None):
+            raise ValueError("give the labels either as the value of choice or as one_of")
+        return self
+
+    @property
+    def labels(self) -> Labels:
+        """The labels, wherever they were given."""
+        if self.choice is not True:
+            return self.choice
+        assert self.one_of is not None  # _labels_given_once
+        return self.one_of
+
+
+EXTRACTOR_KINDS = ("text", "regex", "json", "schema", "choice")
+
+
+def _extractor_kind(value: object) -> str | None:
+    """The one key that says what kind of extractor a mapping is."""
+    if isinstance(value, Extractor):
+        return type(value).__name__.removesuffix("Extractor").lower()
+    if not isinstance(value, Mapping):
+        return None
+    kinds = [kind for kind in EXTRACTOR_KINDS if kind in value]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+AnyExtractor = Annotated[
+    Annotated[TextExtractor, Tag("text")]
+    | Annotated[RegexExtractor, Tag("regex")]
+    | Annotated[JsonExtractor, Tag("json")]
+    | Annotated[SchemaExtractor, Tag("schema")]
+    | Annotated[ChoiceExtractor, Tag("choice")],
+    Discriminator(
+        _extractor_kind,
+        custom_error_type="extractor_kind",
+        custom_error_message="an extractor is `text`, or a mapping with exactly one of the keys "
+        + ", ".join(EXTRACTOR_KINDS),
+    ),
+]
+
+
+# ---------------------------------------------------------------------------- steps
+
+
+class Example(SpecModel):
+    """One few-shot turn: what a user might say, and how the model should answer."""
+
+    user: str = Field(description="The user's message; a template.")
+    assistant: str = Field(description="The answer; a template.")
+
+
+class OnInvalid(SpecModel):
+    """What to do with a reply that the extractors do not accept."""
+
+    reask: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="How often to ask again in the conversation, saying what was wrong.",
+    )
+    then: Literal["fail", "keep"] = Field(
+        default="fail",
+        description="After that: fail the row, or keep it with the step's fields as null.",
+    )
+
+
+class StepSpec(SpecModel):
+    """One named question. The steps of a row are one conversation: each sees all earlier turns."""
+
+    name: Name = Field(description="Names the step in templates, messages and the store.")
+    system: str | FileRef | None = Field(
+        default=None,
+        description="The system message: a template or {file: ...}. The first step's stands for "
+        "the conversation; a later one's is added where it stands.",
+    )
+    prompt: str | FileRef = Field(description="The user message: a template or {file: ...}.")
+    examples: list[Example] | FileRef | None = Field(
+        default=None,
+        description="Few-shot turns before the prompt; or {file: ...}, a .jsonl file of them.",
+    )
+    when: str | None = Field(
+        default=None,
+        description="A Jinja expression; where it is false the step is left out and its fields "
+        "are null.",
+    )
+    model: ModelSpec | None = Field(
+        default=None, description="Values for this step in place of the spec's `model`."
+    )
+    extract: dict[Name, AnyExtractor] = Field(
+        default_factory=dict, description="The fields that the reply gives, by name."
+    )
+    structured: bool = Field(
+        default=False,
+        description="Send the step's schema extractor to the server as response_format.",
+    )
+    on_invalid: OnInvalid = Field(
+        default_factory=OnInvalid, description="What to do with a reply that is not valid."
+    )
+
+    @field_validator("extract", mode="before")
+    @classmethod
+    def _shorthands(cls, value: object) -> object:
+        """`apology: text` is short for {text: true}, {one_of: [...]} for {choice: [...]}."""
+        if not isinstance(value, Mapping):
+            return value
+        return {name: _long_form(extractor) for name, extractor in value.items()}
+
+
+def _long_form(extractor: object) -> object:
+    if extractor == "text":
+        return {"text": True}
+    if isinstance(extractor, Mapping) and "one_of" in extractor and _extractor_kind(extractor) is None:
+        if not any(kind in extractor for kind in EXTRACTOR_KINDS):
+            return {"choice": True, **extractor}
+    return extractor
+
+
+# ---------------------------------------------------------------------------- run and output
+
+
+class ParallelismSpec(SpecModel):
+    """How wide to run."""
+
+    mode: Literal["async"] = Field(default="async", description="Where the workers live.")
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
+        default="auto", description="Conversations in flight; auto is 32."
+    )
+
+
+class LimitsSpec(SpecModel):
+    """What a call may take before it is given up."""
+
+    timeout_s: float = Field(
+        default=120, gt=0, description="Seconds that one attempt of a call may take in all."
+    )
+    attempts: int = Field(
+        default=8, ge=1, description="Attempts of one call before its row fails."
+    )
+
+
+OutputFormat = Literal["jsonl", "json", "csv"]
+
+
+class OutputSpec(SpecModel):
+    """Where the finished rows go."""
+
+    path: str | None = Field(
+        default=None,
+        description="A .jsonl, .json or .csv file, relative to the spec file; without it "
+        "out/NAME.jsonl.",
+    )
+    columns: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Columns and fields to write, in this order; without it all of them.",
+    )
+
+
+class Spec(SpecModel):
+    """A pipeline: rows in, questions asked of each, answers out as columns."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="Names the store and its runs: letters, digits, dots, dashes, underscores.",
+    )
+    vars: dict[Name, Any] = Field(default_factory=dict, description="Constants for the templates.")
+    source: SourceSpec = Field(description="Where the rows come from.")
+    model: ModelSpec = Field(
+        default_factory=ModelSpec, description="The model and its parameters, for every step."
+    )
+    templates: str | None = Field(
+        default=None,
+        description="The folder for {% include %}, {% import %} and {file: ...}; without it the "
+        "folder of the spec file.",
+    )
+    steps: list[StepSpec] = Field(min_length=1, description="The questions, in order.")
+    parallelism: ParallelismSpec = Field(
+        default_factory=ParallelismSpec, description="How wide to run."
+    )
+    limits: LimitsSpec = Field(
+        default_factory=LimitsSpec, description="What a call may take before it is given up."
+    )
+    output: OutputSpec = Field(
+        default_factory=OutputSpec, description="Where the finished rows go."
+    )
+
+    _origin: Origin = PrivateAttr(default_factory=Origin.nowhere)
+
+    @property
+    def origin(self) -> Origin:
+        """The file that this spec was read from, with the place of everything in it."""
+        return self._origin
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths of the spec start from."""
+        return self._origin.folder
