@@ -1,0 +1,132 @@
+"""The simulated server as a bare ASGI application."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from gptflow.mock.failure.model import JSON, Header
+from gptflow.mock.log import Arrival, LogEntry, entry_of
+from gptflow.mock.simulator import Answer, Incoming, Simulator
+from gptflow.mock.wire import TRANSPORT, Line, Receive, left_within
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Stats(msgspec.Struct):
+    """What a server has seen so far."""
+
+    requests: int = 0
+    answered: int = 0
+    """Whole answers handed to the connection, failures of HTTP included."""
+    in_flight: int = 0
+    peak_in_flight: int = 0
+    statuses: Counter[int] = msgspec.field(default_factory=Counter)
+    """Answers by status, those included that broke off."""
+    failures: Counter[str] = msgspec.field(default_factory=Counter)
+    """By name in the catalogue."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class MockApp:
+    """Answers requests as the simulator decides, waiting as long as it says."""
+
+    def __init__(self, simulator: Simulator, listeners: list[Callable[[LogEntry], None]]) -> None:
+        self.stats = Stats()
+        self._simulator = simulator
+        self._listeners = listeners
+        self._run_id = f"{time.time_ns():x}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        began_s = time.monotonic()
+        content = await _received(receive)
+        if content is None:
+            return
+        incoming = Incoming(scope["method"], scope["path"], _bearer(scope["headers"]), content)
+        arrival = self._arrive()
+        try:
+            answer = self._simulator.answer(incoming, began_s, arrival.unix_s, arrival.in_flight)
+            answered = await self._deliver(answer, arrival.number, scope, receive, send)
+        finally:
+            self.stats.in_flight -= 1
+        latency_s = time.monotonic() - began_s
+        entry = entry_of(incoming, answer, arrival, latency_s, answered=answered)
+        self._note(entry, answer.status)
+
+    def _arrive(self) -> Arrival:
+        stats = self.stats
+        arrival = Arrival(stats.requests + 1, time.time(), stats.in_flight)
+        stats.requests += 1
+        stats.in_flight += 1
+        stats.peak_in_flight = max(stats.peak_in_flight, stats.in_flight)
+        return arrival
+
+    async def _deliver(
+        self, answer: Answer, number: int, scope: Scope, receive: Receive, send: Send
+    ) -> bool:
+        """Wait, then send. True: the whole answer was handed to the connection."""
+        if answer.latency_s and await left_within(receive, answer.latency_s):
+            return False
+        transport = scope["extensions"][TRANSPORT]
+        if transport.is_closing():
+            return False
+        headers = [*answer.headers, *self._api_headers(answer, number)]
+        if answer.cut is not None:
+            line = Line(transport, receive)
+            return await line.send(answer.status, headers, answer.body, answer.cut)
+        if answer.status != HTTPStatus.NO_CONTENT:
+            headers.append((b"content-length", b"%d" % len(answer.body)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+        return True
+
+    def _api_headers(self, answer: Answer, number: int) -> list[Header]:
+        """What OpenAI adds to all that it says itself. Proxies and their pages have none."""
+        if (b"content-type", JSON) not in answer.headers:
+            return []
+        return [
+            (b"x-request-id", f"req_{self._run_id}{number:08x}".encode()),
+            (b"openai-processing-ms", b"%d" % (answer.latency_s * 1000)),
+            (b"openai-version", b"2020-10-01"),
+        ]
+
+    def _note(self, entry: LogEntry, status: int) -> None:
+        stats = self.stats
+        stats.answered += entry.answered
+        stats.statuses[status] += 1
+        if entry.failure is not None:
+            stats.failures[entry.failure] += 1
+        if entry.answered:
+            stats.prompt_tokens += entry.prompt_tokens
+            stats.completion_tokens += entry.completion_tokens
+        for listen in self._listeners:
+            listen(entry)
+
+
+async def _received(receive: Receive) -> bytes | None:
+    """The body of the request, or None if the client left while sending it."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message["body"])
+        if not message["more_body"]:
+            return b"".join(parts)
+
+
+def _bearer(headers: list[Header]) -> str:
+    """The key, or an empty text."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else ""
+    return ""

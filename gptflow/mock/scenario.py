@@ -1,0 +1,290 @@
+"""The language of a scenario: how the simulated server answers, waits, limits and fails."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import NormalDist
+from typing import Annotated, Any, Literal
+
+from jinja2 import Environment, TemplateSyntaxError
+from jinja2.defaults import DEFAULT_NAMESPACE
+from jinja2.meta import find_undeclared_variables
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from gptflow.mock.duration import seconds
+from gptflow.mock.failure.catalogue import CATALOGUE
+from gptflow.spec.problems import did_you_mean
+
+TEMPLATE_NAMES = {"user", "system", "messages", "model", "turn", "match", "hash"}
+"""What the template of a reply may name."""
+
+_P95_SIGMAS = NormalDist().inv_cdf(0.95)
+
+
+def _as_seconds(value: object) -> object:
+    return seconds(value) if isinstance(value, str) else value
+
+
+def _as_fraction(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"\d+(\.\d+)? ?%", value.strip()):
+        raise ValueError("a share is a percentage such as 2%, or a number from 0 to 1")
+    return float(value.strip().removesuffix("%")) / 100
+
+
+def _as_failure(value: object) -> object:
+    if isinstance(value, str) and value not in CATALOGUE:
+        close = did_you_mean(value, CATALOGUE)
+        hint = f"; did you mean '{close}'?" if close else ""
+        raise ValueError(f"no failure is named '{value}'{hint}")
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(_as_seconds), Field(ge=0, allow_inf_nan=False)]
+"""Seconds; written as a number, or as 50ms, 1.5s, 2m, 1h."""
+
+Share = Annotated[float, BeforeValidator(_as_fraction), Field(ge=0, le=1)]
+"""A part of the whole; written as 2% or 0.02."""
+
+FailureName = Annotated[str, BeforeValidator(_as_failure)]
+"""A name of the catalogue."""
+
+
+class ScenarioPart(BaseModel):
+    """What all parts share: frozen, and no key that is not declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _as_template(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        names = find_undeclared_variables(Environment(autoescape=False).parse(value))  # noqa: S701 - replies are no HTML
+    except TemplateSyntaxError as error:
+        raise ValueError(f"no valid template: {error.message}") from None
+    for name in sorted(names - TEMPLATE_NAMES - DEFAULT_NAMESPACE.keys()):
+        close = did_you_mean(name, TEMPLATE_NAMES) or ", ".join(sorted(TEMPLATE_NAMES))
+        raise ValueError(f"no variable of a template is named '{name}'; there is {close}")
+    return value
+
+
+def _require_one(part: ScenarioPart, *names: str) -> None:
+    given = [name for name in names if getattr(part, name) is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
+        raise ValueError(f"give exactly one of {', '.join(names)}; found {found}")
+
+
+class Latency(ScenarioPart):
+    """How long an answer takes: a duration, `{uniform: [a, b]}`, or `{median, p95}`."""
+
+    fixed: Duration | None = Field(default=None, description="Always this long.")
+    uniform: tuple[Duration, Duration] | None = Field(
+        default=None, description="Anything from the first to the second, equally likely."
+    )
+    median: Duration | None = Field(
+        default=None, gt=0, description="Half of the answers come sooner (log-normal)."
+    )
+    p95: Duration | None = Field(
+        default=None, description="19 of 20 answers come sooner; beside `median`."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_duration(cls, value: object) -> object:
+        return value if isinstance(value, Mapping | Latency) else {"fixed": value}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Latency:
+        _require_one(self, "fixed", "uniform", "median")
+        if (self.median is None) != (self.p95 is None):
+            raise ValueError("median and p95 belong together")
+        if self.median is not None and self.p95 is not None and self.p95 < self.median:
+            raise ValueError("p95 is below the median")
+        return self
+
+    def draw(self, source: random.Random) -> float:
+        """Seconds for one answer."""
+        if self.fixed is not None:
+            return self.fixed
+        if self.uniform is not None:
+            return source.uniform(*self.uniform)
+        assert self.median is not None  # _one_kind
+        assert self.p95 is not None
+        sigma = math.log(self.p95 / self.median) / _P95_SIGMAS
+        return self.median * math.exp(sigma * source.gauss())
+
+
+class ReplyRule(ScenarioPart):
+    """What to reply, and to which requests."""
+
+    match: re.Pattern[str] | None = Field(
+        default=None,
+        description="A regular expression that the last user message has to contain.",
+    )
+    echo: Literal[True] | None = Field(
+        default=None, description="The last user message. `echo` alone is short for this."
+    )
+    text: str | None = Field(default=None, description="This text.")
+    template: Annotated[str, BeforeValidator(_as_template)] | None = Field(
+        default=None,
+        description="A Jinja template, which sees user, system, messages, model, turn, match "
+        "(the groups of `match`, the whole at 0) and hash (a number that only the request "
+        "decides).",
+    )
+    one_of: list[str] | None = Field(
+        default=None, min_length=1, description="One of these, which one the request decides."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_echo(cls, value: object) -> object:
+        return {"echo": True} if value == "echo" else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ReplyRule:
+        _require_one(self, "echo", "text", "template", "one_of")
+        return self
+
+
+class FailureRule(ScenarioPart):
+    """Which requests fail, and how. All conditions that are given must hold."""
+
+    name: FailureName = Field(description="The failure, by its name in the catalogue.")
+    match: re.Pattern[str] | None = Field(
+        default=None,
+        description="Only requests whose last user message contains this regular expression.",
+    )
+    key: str | None = Field(
+        default=None, description="Only requests with this API key.", repr=False
+    )
+    after: int = Field(default=0, ge=0, description="Spare the first so many of these requests.")
+    first: int | None = Field(
+        default=None, ge=1, description="Then fail only so many of them, not all."
+    )
+    attempts: int | None = Field(
+        default=None,
+        ge=1,
+        description="Fail only the first so many attempts of each distinct request.",
+    )
+    share: Share = Field(
+        default=1.0, description="Fail this share of what is left, as the seed decides."
+    )
+    retry_after: Duration | None = Field(
+        default=None, description="The wait that the failure names, for those that name one."
+    )
+
+
+class KeyRule(ScenarioPart):
+    """What one API key may do."""
+
+    rpm: int | None = Field(default=None, ge=1, description="Requests per minute.")
+    tpm: int | None = Field(default=None, ge=1, description="Tokens per minute.")
+    burst: Duration = Field(
+        default=60.0,
+        gt=0,
+        description="The stretch of time whose allowance may be spent at once. 60s, as the real "
+        "ones: a full minute's requests in one go.",
+    )
+    organization: str | None = Field(
+        default=None, description="Keys of one organization share one allowance."
+    )
+    models: list[str] | None = Field(
+        default=None, description="The models that it may use; the others give model_no_access."
+    )
+    failure: FailureName | None = Field(
+        default=None, description="Each request with this key fails like this."
+    )
+
+
+class Concurrency(ScenarioPart):
+    """How many requests may be in flight: a number, or this."""
+
+    in_flight: int = Field(ge=1, description="So many are served at a time.")
+    failure: FailureName = Field(
+        default="overloaded_503", description="How the ones above that are refused."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_number(cls, value: object) -> object:
+        return value if isinstance(value, Mapping | Concurrency) else {"in_flight": value}
+
+
+class Scenario(ScenarioPart):
+    """A simulated server. The same request gets the same reply, in whatever order they come."""
+
+    seed: int = Field(default=0, description="Another seed draws other failures and latencies.")
+    latency: Latency = Field(
+        default=Latency(fixed=0.0),
+        description="How long a reply takes. Refusals (4xx) come at once.",
+    )
+    reply: list[ReplyRule] = Field(
+        default=[ReplyRule(echo=True)],
+        min_length=1,
+        description="A rule, or a list of rules, of which the first that matches counts. Where "
+        "none does, the last user message is the reply.",
+    )
+    failures: list[FailureRule] = Field(
+        default=[],
+        description="A list of rules, of which the first that holds counts; or a mapping of "
+        "failure names to shares.",
+    )
+    keys: dict[str, KeyRule] = Field(
+        default={}, repr=False, description="What each API key may do. Others have no limits."
+    )
+    unknown_keys: Literal["allow", "refuse"] = Field(
+        default="allow", description="Whether keys that `keys` does not list are served."
+    )
+    models: list[str] | None = Field(
+        default=None, description="The models there are. Without it any name is one."
+    )
+    concurrency: Concurrency | None = Field(
+        default=None, description="How many requests are served at a time. Without it all are."
+    )
+    log: Path | None = Field(
+        default=None,
+        description="A file that gets one JSON line per request. Relative to the scenario file.",
+    )
+
+    @field_validator("reply", mode="before")
+    @classmethod
+    def _one_rule(cls, value: object) -> object:
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("failures", mode="before")
+    @classmethod
+    def _shares_by_name(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return [{"name": name, **_rule(rest)} for name, rest in value.items()]
+
+    @field_validator("keys", mode="before")
+    @classmethod
+    def _keys_without_rules(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: {} if rule is None else rule for key, rule in value.items()}
+
+    @model_validator(mode="after")
+    def _one_allowance_for_each_organization(self) -> Scenario:
+        seen: dict[str, tuple[Any, ...]] = {}
+        for rule in self.keys.values():
+            allowance = (rule.rpm, rule.tpm, rule.burst)
+            if rule.organization and seen.setdefault(rule.organization, allowance) != allowance:
+                raise ValueError(
+                    f"the keys of organization {rule.organization} share one allowance, so they "
+                    "need the same rpm, tpm and burst"
+                )
+        return self
+
+
+def _rule(rest: object) -> dict[str, object]:
+    """The rest of a failure rule, of which a bare share is the short form."""
+    return dict(rest) if isinstance(rest, Mapping) else {"share": rest}
