@@ -1,0 +1,46 @@
+"""The second pass over a source: the rows that the run still wants, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee, zip_longest
+
+from gptflow.data.key import record_key
+from gptflow.data.sources.source import Source
+from gptflow.errors import DataError
+from gptflow.records import Row
+
+Wanted = tuple[int, int, bytes, int]
+"""A row of the ledger: position, record number, row key, ordinal."""
+
+
+def replay(
+    source: Source, wanted: Iterable[Wanted], id_columns: Sequence[str] = ()
+) -> Iterator[Row]:
+    """The wanted rows, read from the source again.
+
+    Args:
+        source: The source as it was surveyed.
+        wanted: In the order of their record numbers. Read lazily, one ahead of what is given.
+        id_columns: As in the survey.
+
+    Raises:
+        DataError: a row is not the one that was surveyed: the source has changed.
+    """
+    # Both copies move in step, so that tee holds one entry at a time.
+    entries, ahead = tee(wanted)
+    records = source.records(only=(record for _, record, _, _ in ahead))
+    for entry, record in zip_longest(entries, records):
+        if record is None:
+            raise _changed("it has fewer records")
+        position, number, key, ordinal = entry
+        if record_key(record, id_columns) != key:
+            raise _changed(f"{record.file}:{record.line} is another row")
+        yield Row(position, number, key, ordinal, record.raw, record.columns)
+
+
+def _changed(how: str) -> DataError:
+    return DataError(
+        f"the source changed since the run began: {how}",
+        hint="run the same command again: it reads the source anew and keeps what is still good",
+    )

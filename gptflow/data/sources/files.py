@@ -1,0 +1,117 @@
+"""Files as one source, one after the other, each in the format its name tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from io import BufferedReader
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from gptflow.data.excerpt import printable
+from gptflow.data.record import Record
+from gptflow.data.sources import delimited, json_array, jsonl, text
+from gptflow.data.sources.opening import opened
+from gptflow.errors import DataError
+from gptflow.records import Columns
+from gptflow.spec.model import SourceFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How to read a format: in two steps, so that a record nobody wants is not decoded."""
+
+    split: Callable[[BufferedReader, str], Iterator[tuple[int, Any]]]
+    """Stream and file name to pieces, one a record, each with the line it begins on."""
+    decode: Callable[[Any, tuple[str, int]], tuple[bytes, Columns]]
+    """A piece and its place to a JSON object on one line, and that decoded."""
+
+
+FORMATS: dict[SourceFormat, Format] = {
+    "jsonl": Format(jsonl.split, jsonl.decode),
+    "json": Format(json_array.split, json_array.decode),
+    "csv": Format(partial(delimited.split, delimiter=","), delimited.decode),
+    "tsv": Format(partial(delimited.split, delimiter="\t"), delimited.decode),
+    "txt": Format(text.split, text.decode),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file of the source."""
+
+    path: Path
+    format: SourceFormat
+    name: str
+    """What messages call it."""
+
+    @classmethod
+    def of(cls, path: Path, format_: SourceFormat | None = None) -> InputFile:
+        """The file at `path`, in the given format or the one that its name tells."""
+        return cls(path, format_ or format_of(path), shown(path))
+
+
+def format_of(path: Path) -> SourceFormat:
+    """The format that a file's name tells, under .gz and .zst.
+
+    Raises:
+        DataError: it tells none.
+    """
+    suffixes = [suffix.lower().removeprefix(".") for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in ("gz", "zst"):
+        suffixes.pop()
+    for name in FORMATS:
+        if suffixes and suffixes[-1] == name:
+            return name
+    raise DataError(
+        f"{shown(path)}: the name does not tell the format",
+        hint=f"add source.format: one of {', '.join(FORMATS)}",
+    )
+
+
+def shown(path: Path) -> str:
+    """The path as a person would type it here."""
+    here = Path.cwd()
+    return printable(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+class FileSource:
+    """One or more files, read in the order given."""
+
+    def __init__(self, files: Sequence[InputFile]) -> None:
+        self._files = tuple(files)
+
+    def records(self, only: Iterable[int] | None = None) -> Iterator[Record]:
+        """The records of all files, numbered through; see `Source.records`."""
+        wanted = iter(count() if only is None else only)
+        next_wanted = next(wanted, None)
+        if next_wanted is None:
+            return
+        for number, (file, line, piece) in enumerate(self._pieces()):
+            if number != next_wanted:
+                continue
+            raw, columns = FORMATS[file.format].decode(piece, (file.name, line))
+            yield Record(number, raw, columns, file.name, line)
+            if (next_wanted := next(wanted, None)) is None:
+                return
+
+    def _pieces(self) -> Iterator[tuple[InputFile, int, Any]]:
+        for file in self._files:
+            with opened(file.path, file.name) as stream:
+                for line, piece in FORMATS[file.format].split(stream, file.name):
+                    yield file, line, piece
+
+    def fingerprint(self) -> str:
+        """A hash of each file's path, size, time of change and inode; no byte of it is read."""
+        digest = blake2b(digest_size=16)
+        for file in self._files:
+            try:
+                found = file.path.stat()
+            except OSError as error:
+                raise DataError(f"{file.name}: cannot be read: {error.strerror}") from None
+            identity = (file.path, file.format, found.st_size, found.st_mtime_ns, found.st_ino)
+            digest.update(repr(identity).encode(errors="surrogateescape"))
+        return f"files:{digest.hexdigest()}"

@@ -1,0 +1,129 @@
+"""Bytes of an input file: plain, .gz or .zst, without a byte order mark; errors name the file."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from gptflow.errors import DataError
+
+if TYPE_CHECKING:
+    import zstandard
+    from _typeshed import WriteableBuffer
+
+BUFFER_BYTES = 1 << 18
+COMPRESSED_CHUNK_BYTES = 1 << 13
+"""Read at once from a .zst file: small, since all that it unpacks to is held in memory."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+FOREIGN_STARTS = {
+    b"\xff\xfe": "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8",
+    b"\x1f\x8b": "gzip data: give the file a name that ends in .gz",
+    b"\x28\xb5\x2f\xfd": "Zstandard data: give the file a name that ends in .zst",
+    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save it as CSV",
+    b"PAR1": "a Parquet file: convert it to JSON Lines",
+}
+"""First bytes of what is often taken for a text file, and what to do about it."""
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
+    """The bytes of a file, unpacked; errors call it `name`.
+
+    Raises:
+        DataError: on entry, the file cannot be opened or is of a foreign kind; later, in the body,
+            it cannot be read to its end.
+    """
+    try:
+        with _unpacked(path, name) as stream:
+            _check_start(stream, name)
+            yield stream
+    except FileNotFoundError:
+        raise DataError(
+            f"{name}: no such file", hint="source.path is relative to the spec file"
+        ) from None
+    except EOFError:
+        raise DataError(
+            f"{name}: the compressed data is cut off", hint="the file is incomplete: copy it again"
+        ) from None
+    except (OSError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{name}: cannot be read: {reason}") from None
+
+
+def _unpacked(path: Path, name: str) -> io.BufferedReader:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise DataError(
+            f"{name}: is {kind}",
+            hint='a pattern takes all files of a folder: "data/*.jsonl"; a pipe is read as "-"',
+        )
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return io.BufferedReader(gzip.GzipFile(path), BUFFER_BYTES)
+    if suffix == ".zst":
+        return io.BufferedReader(_ZstdBytes(path.open("rb")), BUFFER_BYTES)
+    return io.BufferedReader(io.FileIO(path), BUFFER_BYTES)
+
+
+def _check_start(stream: io.BufferedReader, name: str) -> None:
+    start = stream.peek(4)
+    for foreign, advice in FOREIGN_STARTS.items():
+        if start.startswith(foreign):
+            kind, _, hint = advice.partition(": ")
+            raise DataError(f"{name}: looks like {kind}", hint=hint)
+    if start.startswith(BYTE_ORDER_MARK):
+        stream.read(len(BYTE_ORDER_MARK))
+
+
+class _ZstdBytes(io.RawIOBase):
+    """A .zst file, unpacked. zstandard's own stream_reader takes a cut-off file for a whole one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._packed = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        while not self._ready:
+            if not self._unpack():
+                return 0
+        view = memoryview(buffer)
+        size = min(len(view), len(self._ready))
+        view[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def _unpack(self) -> bool:
+        import zstandard
+
+        packed = self._packed or self._file.read(COMPRESSED_CHUNK_BYTES)
+        if not packed and self._frame is not None:
+            raise EOFError
+        if not packed:
+            return False
+        frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+        try:
+            self._ready = memoryview(frame.decompress(packed))
+        except zstandard.ZstdError as error:
+            raise OSError(str(error)) from None
+        self._packed = frame.unused_data if frame.eof else b""
+        self._frame = None if frame.eof else frame
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,35 @@
+"""Plain text: one row a line, with the one column `text`; blank lines are rows too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import BufferedReader
+
+from gptflow.data.excerpt import not_utf8
+from gptflow.data.json_text import encoded
+from gptflow.records import Columns
+
+
+def split(stream: BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
+    """The lines, with their numbers. Only LF and CRLF end one; the last needs no end."""
+    del file  # only what is decoded can be broken
+    for number, line in enumerate(stream, 1):
+        yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def decode(line: bytes, place: tuple[str, int]) -> tuple[bytes, Columns]:
+    """The line as a JSON object and as a record."""
+    columns = {"text": utf8(line, place)}
+    return encoded(columns), columns
+
+
+def utf8(data: bytes, place: tuple[str, int]) -> str:
+    """The bytes as text.
+
+    Raises:
+        DataError: they are not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(error, place) from None

@@ -1,0 +1,83 @@
+"""The first pass over a source: every record is read and checked before the first request."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from itertools import islice
+
+from gptflow.data.key import record_key
+from gptflow.data.record import Record
+from gptflow.data.selection import Selection, sample_rank
+from gptflow.data.sources.source import Source
+from gptflow.spec.model import Sample
+
+Entry = tuple[int, int, bytes]
+"""A row for the ledger: position among the selected rows, record number, row key."""
+
+
+class Survey:
+    """One pass over a source, to be walked once by `batches`; the counts grow as it goes.
+
+    Memory does not grow with the rows; for a sample, with its size.
+    """
+
+    def __init__(self, source: Source, selection: Selection) -> None:
+        self.read = 0
+        """Records read. With a limit, reading stops where it is reached."""
+        self.selected = 0
+        """Rows given so far."""
+        self._columns: dict[str, None] = {}
+        self._source = source
+        self._selection = selection
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of all selected rows, in the order they were first seen."""
+        return list(self._columns)
+
+    def batches(self, size: int = 10_000) -> Iterator[list[Entry]]:
+        """The selected rows in the order of the source, in lists of up to `size`.
+
+        Raises:
+            DataError: a record is broken, or lacks an id column.
+        """
+        rows = self._sampled(self._selection.sample) if self._selection.sample else self._taken()
+        while batch := [
+            (position, number, key)
+            for position, (number, key) in enumerate(islice(rows, size), self.selected)
+        ]:
+            self.selected += len(batch)
+            yield batch
+
+    def _taken(self) -> Iterator[tuple[int, bytes]]:
+        columns = self._columns
+        for record, key in self._candidates():
+            if not record.columns.keys() <= columns.keys():
+                columns.update(dict.fromkeys(record.columns))
+            yield record.number, key
+
+    def _sampled(self, sample: Sample) -> Iterator[tuple[int, bytes]]:
+        # The record number settles ties, and keeps the comparison away from what follows it.
+        drawn = heapq.nsmallest(
+            sample.n,
+            (
+                (sample_rank(sample.seed, key), record.number, key, tuple(record.columns))
+                for record, key in self._candidates()
+            ),
+        )
+        for _, number, key, names in sorted(drawn, key=lambda row: row[1]):
+            self._columns.update(dict.fromkeys(names))
+            yield number, key
+
+    def _candidates(self) -> Iterator[tuple[Record, bytes]]:
+        id_columns = self._selection.id_columns
+        for record in islice(self._let_through(), self._selection.limit):
+            yield record, record_key(record, id_columns)
+
+    def _let_through(self) -> Iterator[Record]:
+        where = self._selection.where
+        for record in self._source.records():
+            self.read = record.number + 1
+            if where is None or where(record.columns):
+                yield record
