@@ -1,0 +1,69 @@
+"""What one attempt to get a reply came to, before anyone has judged it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A whole HTTP response."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Looked up in lower case. Reading one may raise ValueError where a server sends bytes that
+    are not text: use `limits.header`."""
+    body: bytes
+
+
+class FaultKind(StrEnum):
+    """How the transport failed."""
+
+    CONNECT = "connect"
+    """No connection: refused, no route, no such host, not in time. Nothing was sent."""
+    CERTIFICATE = "certificate"
+    """The server's certificate cannot be trusted."""
+    PROXY = "proxy"
+    """The proxy wants credentials."""
+    TIMEOUT = "timeout"
+    """No whole response in time. The server may have done the work."""
+    BROKEN = "broken"
+    """The connection broke, or what came was not HTTP. The server may have done the work."""
+    OVERSIZE = "oversize"
+    """The response is larger than anything a model says."""
+
+
+class TransportFault(msgspec.Struct, frozen=True):
+    """An attempt without a response."""
+
+    kind: FaultKind
+    message: str
+    """One line for a person, without the URL: a base URL may be private."""
+
+
+class FlawKind(StrEnum):
+    """Why a response of status 200 is no reply."""
+
+    ERROR = "error"
+    """It carries an error object."""
+    UNREADABLE = "unreadable"
+    """It is not a chat completion."""
+    REFUSED = "refused"
+    """The model or a content filter declined."""
+    EMPTY = "empty"
+    """There is no content."""
+    CUT_OFF = "cut off"
+    """There is no content because a token limit came first."""
+    BROKEN_OFF = "broken off"
+    """The server says that it failed while generating."""
+
+
+class Flaw(msgspec.Struct, frozen=True):
+    """A response of status 200 that is no reply."""
+
+    kind: FlawKind
+    message: str
+    text: str | None = None
+    """What the model did say, if anything."""

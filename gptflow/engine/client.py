@@ -1,0 +1,113 @@
+"""The wire: sends bytes with a key, and gives back a response or a fault, both as values."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import NamedTuple, Self
+
+from pyreqwest.client import ClientBuilder
+from pyreqwest.exceptions import (
+    ConnectTimeoutError,
+    DetailedPyreqwestError,
+    RequestError,
+    RequestTimeoutError,
+)
+from pyreqwest.http import HeaderMap
+
+from gptflow import __version__
+from gptflow.engine.attempt import FaultKind, Response, TransportFault
+from gptflow.engine.config import KeyEntry
+
+CONNECT_TIMEOUT_S = 10.0
+LARGEST_BODY = 64 * 1024 * 1024
+"""Bytes after decompression. A reply of a million tokens is a tenth of it."""
+
+
+class Target(NamedTuple):
+    """Where requests of one key to one endpoint go. Built once, since building costs."""
+
+    url: str
+    headers: HeaderMap
+
+
+class Client:
+    """Connections to the servers of all keys. Belongs to the event loop that it is entered in.
+
+    HTTP/1.1, one connection a request in flight: HTTP/2 would squeeze all calls through the stream
+    limit of one. No redirects (they turn a POST into a GET), no cookies, no referer. Proxies come
+    from the environment (HTTPS_PROXY, NO_PROXY, ...).
+    """
+
+    def __init__(self, *, timeout_s: float, connections: int) -> None:
+        """Build the client.
+
+        Args:
+            timeout_s: deadline on the wall for a whole attempt, from connecting to the last byte.
+                A server that drips a byte a second outlives every read timeout.
+            connections: how many are kept open between requests.
+        """
+        self._timeout_s = timeout_s
+        self._targets: dict[tuple[str, str], Target] = {}
+        self._http = (
+            ClientBuilder()
+            .http1_only()
+            .follow_redirects(False)
+            .referer(False)
+            .user_agent(f"gptflow/{__version__}")
+            .timeout(timedelta(seconds=timeout_s))
+            .connect_timeout(timedelta(seconds=min(CONNECT_TIMEOUT_S, timeout_s)))
+            .pool_max_idle_per_host(connections)
+            .build()
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def send(self, key: KeyEntry, endpoint: str, body: bytes) -> Response | TransportFault:
+        """One attempt. Cancelling it closes its connection."""
+        target = self._targets.get((key.name, endpoint)) or self._aim(key, endpoint)
+        request = self._http.post(target.url).headers(target.headers).body_bytes(body)
+        try:
+            async with request.build_streamed() as response:
+                received = await response.body_reader.read(LARGEST_BODY + 1)
+                content = received.to_bytes() if received else b""
+                status, headers = response.status, response.headers
+        except RequestError as error:
+            return self._fault(error)
+        if len(content) > LARGEST_BODY:
+            return TransportFault(
+                FaultKind.OVERSIZE, f"the response is larger than {LARGEST_BODY:,} bytes"
+            )
+        return Response(status, headers, content)
+
+    def _aim(self, key: KeyEntry, endpoint: str) -> Target:
+        headers = HeaderMap([("content-type", "application/json"), ("accept", "application/json")])
+        headers.append("authorization", f"Bearer {key.api_key.reveal()}", is_sensitive=True)
+        if key.organization:
+            headers.append("openai-organization", key.organization)
+        target = Target(f"{key.base_url}/{endpoint}", headers)
+        self._targets[key.name, endpoint] = target
+        return target
+
+    def _fault(self, error: RequestError) -> TransportFault:
+        """Translates what pyreqwest raises; its own text would show the URL."""
+        causes = _causes(error)
+        told = causes[-1] if causes else str(error.args[0])
+        connecting = "client error (Connect)" in causes
+        if isinstance(error, RequestTimeoutError) and not connecting:
+            # pyreqwest calls it a connect timeout, too, when the headers do not come.
+            return TransportFault(FaultKind.TIMEOUT, f"no whole reply in {self._timeout_s:g} s")
+        if "certificate" in told:
+            return TransportFault(FaultKind.CERTIFICATE, f"cannot trust the server: {told}")
+        if "proxy authorization required" in told:
+            return TransportFault(FaultKind.PROXY, "the proxy wants a user and a password")
+        if connecting or isinstance(error, ConnectTimeoutError):
+            return TransportFault(FaultKind.CONNECT, f"cannot connect: {told}")
+        return TransportFault(FaultKind.BROKEN, f"the connection broke: {told}")
+
+
+def _causes(error: DetailedPyreqwestError) -> list[str]:
+    return [cause["message"] for cause in error.details["causes"] or ()]

@@ -1,0 +1,165 @@
+"""Hands out leases on keys to the calls that wait for one, in the order of their arrival."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import NamedTuple
+
+from gptflow.engine.clock import Clock
+from gptflow.engine.keys import KeyPool, Lease, NoKey, Wait
+from gptflow.engine.verdicts import Verdict, VerdictKind
+from gptflow.errors import RunStopped
+
+
+class _Waiter(NamedTuple):
+    number: int
+    prefer: str | None
+    avoid: str | None
+    lease: asyncio.Future[Lease]
+
+
+class Dispatcher:
+    """The line of waiting calls, one for each model.
+
+    A call that waits holds neither a connection nor a place among `max_in_flight`. Nothing polls:
+    the line moves when a lease comes back, and when a key's rest ends.
+    """
+
+    def __init__(self, pool: KeyPool, clock: Clock, max_in_flight: int, origin: str) -> None:
+        """Build an empty line. `origin`: where the keys are written, for messages."""
+        self._origin = origin
+        self._pool = pool
+        self._clock = clock
+        self._free = max_in_flight
+        self._lines: dict[str, deque[_Waiter]] = {}
+        self._arrivals = 0
+        self._stopped: RunStopped | None = None
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_at = 0.0
+
+    async def lease(
+        self, model: str, *, prefer: str | None = None, avoid: str | None = None
+    ) -> Lease:
+        """A lease for a call, as soon as its turn has come.
+
+        Raises:
+            RunStopped: no key is left that serves this model.
+        """
+        if self._stopped:
+            raise _again(self._stopped)
+        line = self._lines.setdefault(model, deque())
+        if not line and self._free:
+            given = self._pool.take(self._clock.now(), model, prefer=prefer, avoid=avoid)
+            if isinstance(given, Lease):
+                self._free -= 1
+                return given
+        self._arrivals += 1
+        waiter = _Waiter(self._arrivals, prefer, avoid, asyncio.get_running_loop().create_future())
+        line.append(waiter)
+        self._move()
+        try:
+            return await waiter.lease
+        except asyncio.CancelledError:
+            late = waiter.lease
+            if late.done() and not late.cancelled() and not late.exception():
+                self.release(late.result())
+            raise
+
+    def settle(self, lease: Lease, verdict: Verdict | None) -> bool:
+        """Gives a lease back with what came of it. Returns whether the key's state changed."""
+        changed = self._pool.settle(lease, self._clock.now(), verdict)
+        self._give_back()
+        return changed
+
+    def release(self, lease: Lease) -> None:
+        """Gives a lease back whose call was cancelled."""
+        self._pool.release(lease)
+        self._give_back()
+
+    def stop(self, reason: RunStopped) -> None:
+        """Lets every call that waits, or will, fail with `reason`."""
+        self._stopped = reason
+        for line in self._lines.values():
+            _fail(line, reason)
+
+    def close(self) -> None:
+        """Stops the alarm."""
+        if self._alarm:
+            self._alarm.cancel()
+
+    def _give_back(self) -> None:
+        self._free += 1
+        if any(self._lines.values()):
+            self._move()
+
+    def _move(self) -> None:
+        """Serves each line as far as keys are free, the longest waiting head first."""
+        lines = [(line[0].number, model) for model, line in self._lines.items() if line]
+        for _, model in sorted(lines):
+            self._serve(model, self._lines[model])
+
+    def _serve(self, model: str, line: deque[_Waiter]) -> None:
+        while line and self._free:
+            head = line[0]
+            if head.lease.done():  # its call was cancelled
+                line.popleft()
+                continue
+            now = self._clock.now()
+            given = self._pool.take(now, model, prefer=head.prefer, avoid=head.avoid)
+            match given:
+                case Lease():
+                    self._free -= 1
+                    line.popleft().lease.set_result(given)
+                case NoKey():
+                    _fail(line, no_key_left(given, self._origin))
+                case Wait(until):
+                    if until is not None:
+                        self._wake(until, now)
+                    return
+
+    def _wake(self, until: float, now: float) -> None:
+        """Lets the lines move again at `until`, if no earlier alarm is set."""
+        if self._alarm and not self._alarm.done() and self._alarm_at <= until:
+            return
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm_at = until
+        self._alarm = asyncio.create_task(self._ring(until - now))
+
+    async def _ring(self, delay_s: float) -> None:
+        await self._clock.sleep(delay_s)
+        self._alarm = None
+        self._move()
+
+
+def _fail(line: deque[_Waiter], reason: RunStopped) -> None:
+    while line:
+        waiter = line.popleft()
+        if not waiter.lease.done():
+            waiter.lease.set_exception(_again(reason))
+
+
+def _again(reason: RunStopped) -> RunStopped:
+    """A copy: one exception raised many times would grow a traceback with each."""
+    return RunStopped(reason.message, hint=reason.hint)
+
+
+def no_key_left(lost: NoKey, origin: str) -> RunStopped:
+    """Says of each key why it cannot serve the model."""
+    lines = [f"no API key is left that serves {lost.model!r}"]
+    hints: dict[str, None] = {}
+    for entry, verdict in lost.reasons:
+        lines.append(f"  {entry.name} ({entry.api_key}): {_why(verdict, entry.models)}")
+        if verdict and verdict.hint:
+            hints[verdict.hint] = None
+    hints[f"mend {origin}, then run the same command again: what is done is kept"] = None
+    return RunStopped("\n".join(lines), hint="; ".join(hints))
+
+
+def _why(verdict: Verdict | None, models: tuple[str, ...]) -> str:
+    if verdict is None:
+        return f"its entry names only {', '.join(models)}"
+    word = "does not serve it" if verdict.kind is VerdictKind.NO_MODEL else str(verdict.kind)
+    status = f", {verdict.status}" if verdict.status else ""
+    return f"{word}{status}: {verdict.message}"

@@ -1,0 +1,208 @@
+"""Every way in which servers say no, byte by byte, and what it means."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gptflow.engine import wire
+from gptflow.engine.attempt import FaultKind, Flaw, Response, TransportFault
+from gptflow.engine.verdicts import (
+    Verdict,
+    VerdictKind,
+    judge_fault,
+    judge_flaw,
+    judge_response,
+)
+from gptflow.records import FailureKind
+
+REST, EXHAUSTED, RETIRED = VerdictKind.REST, VerdictKind.EXHAUSTED, VerdictKind.RETIRED
+NO_MODEL, REJECTED, REFUSED = VerdictKind.NO_MODEL, VerdictKind.REJECTED, VerdictKind.REFUSED
+RETRY, STOP = VerdictKind.RETRY, VerdictKind.STOP
+
+RPM = (
+    "Rate limit reached for gpt-4o in organization org-1 on requests per min (RPM): "
+    "Limit 3, Used 3, Requested 1. Please try again in 20s."
+)
+TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, "
+    "Requested 30601. The input or output tokens must be reduced in order to run successfully."
+)
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+CHALLENGE = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body></body></html>"
+BAD_GATEWAY = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n</html>"
+
+
+def said(
+    message: str, kind: str | None = None, code: str | int | None = None, **more: Any
+) -> bytes:
+    error = {"message": message, "type": kind, "param": None, "code": code, **more}
+    return json.dumps({"error": error}).encode()
+
+
+def judged(status: int, body: bytes, **headers: str) -> Verdict:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return judge_response(Response(status, named, body), now_wall=0.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (429, said(RPM, "requests", "rate_limit_exceeded"), REST),
+        (429, said(RPM.replace("RPM", "TPM"), "tokens", "rate_limit_exceeded"), REST),
+        (429, said(TOO_LARGE, "tokens", "rate_limit_exceeded"), REJECTED),
+        (429, said(QUOTA, "insufficient_quota", "insufficient_quota"), EXHAUSTED),
+        (429, said("Not active", "billing_not_active", "billing_not_active"), EXHAUSTED),
+        (429, said("Slow down", "credit_limit"), REST),
+        (429, said("Too many requests", None, "429"), REST),
+        (429, said(QUOTA, None, None), EXHAUSTED),
+        (429, said(QUOTA + " Please retry in 38.2s.", None, 429), REST),
+        (429, b"[" + said("Resource has been exhausted", None, 429) + b"]", REST),
+        (429, b"", REST),
+        (429, b"<html><title>1015</title></html>", REST),
+        (400, said("Hit", "invalid_request_error", "billing_hard_limit_reached"), EXHAUSTED),
+        (400, said("You have reached your specified API usage limits. You will ..."), EXHAUSTED),
+        (400, said("Your credit balance is too low to access the Anthropic API."), EXHAUSTED),
+        (402, said("Insufficient Balance", "unknown_error", "invalid_request_error"), EXHAUSTED),
+        (402, said("Wait", metadata={"limit_source": "openrouter_in_flight_budget"}), REST),
+        (401, said("Incorrect API key provided: sk-ab***yz", None, "invalid_api_key"), RETIRED),
+        (401, said("Deactivated", "invalid_request_error", "account_deactivated"), RETIRED),
+        (401, said("This account is deactivated", "requests"), RETIRED),
+        (401, said("OpenAI-Organization", None, "mismatched_organization"), RETIRED),
+        (401, said("Your IP is not authorized to use this key."), STOP),
+        (401, b"", RETIRED),
+        (403, said("Not yours", "x", "unsupported_country_region_territory"), STOP),
+        (403, said("Country, region, or territory not supported"), STOP),
+        (403, said("Project `p` does not have access to model `gpt-9`", None, "x"), NO_MODEL),
+        (403, said("Forbidden", "permission_error", 403), RETIRED),
+        (403, said("Input was flagged", None, 403, metadata={"reasons": ["hate"]}), REFUSED),
+        (403, CHALLENGE, RETRY),
+        (403, b"Forbidden", RETRY),
+        (404, said("The model `x` does not exist", "y", "model_not_found"), NO_MODEL),
+        (404, said("The model `x` does not exist.", "NotFoundError", 404), NO_MODEL),
+        (404, said('model "x" not found, try pulling it first', "not_found_error"), NO_MODEL),
+        (404, said("Not here", None, "DeploymentNotFound"), NO_MODEL),
+        (404, said("No endpoints found for a/b.", None, 404), NO_MODEL),
+        (400, said("a/b is not a valid model ID", None, 400), NO_MODEL),
+        (400, said("Model Not Exist", "invalid_request_error", "invalid_request_error"), NO_MODEL),
+        (404, b'{"detail":"Not Found"}', RETIRED),
+        (404, b"<html><title>404 Not Found</title></html>", RETIRED),
+        (404, said("Invalid URL (POST /chat/completions)", "invalid_request_error"), RETIRED),
+        (404, said("File Not Found", "not_found_error", 404), RETIRED),
+        (404, said("No such thing for you", "invalid_request_error"), REJECTED),
+        (405, b"", RETIRED),
+        (302, b"", RETIRED),
+        (407, b"", STOP),
+        (400, said("Too long", "invalid_request_error", "context_length_exceeded"), REJECTED),
+        (400, said("maximum context length is 4096 tokens", "BadRequestError", 400), REJECTED),
+        (400, said("Too big", "exceed_context_size_error", 400, n_ctx=4096), REJECTED),
+        (400, said("Too long", None, "string_above_max_length"), REJECTED),
+        (400, said("Invalid schema for response_format 'x'"), REJECTED),
+        (400, said("No", None, "content_policy_violation"), REFUSED),
+        (400, said("No", None, "invalid_prompt"), REFUSED),
+        (400, said("No", None, "cyber_policy"), REFUSED),
+        (400, said("No", None, "x", innererror={"code": "ResponsibleAIPolicyViolation"}), REFUSED),
+        (400, said("The response was filtered by our content management policy."), REFUSED),
+        (400, said("API key not valid. Please pass a valid API key."), RETIRED),
+        (400, said("User location is not supported for the API use."), STOP),
+        (400, b'{"object":"error","message":"n must be 1","type":"x","code":400}', REJECTED),
+        (413, b"<html><title>413 Payload Too Large</title></html>", REJECTED),
+        (422, b'{"detail":[{"loc":["body","n"],"msg":"wrong","type":"int"}]}', REJECTED),
+        (408, b"", RETRY),
+        (409, said("Conflict"), RETRY),
+        (500, said("Oops", "server_error"), RETRY),
+        (500, b'{"error":"plain"}', RETRY),
+        (501, said("Not built in", "not_supported_error", 501), REJECTED),
+        (502, BAD_GATEWAY, RETRY),
+        (503, said("Loading model", "unavailable_error", 503), RETRY),
+        (503, said("No channel", "new_api_error", "model_not_found"), RETRY),
+        (504, b"", RETRY),
+        (529, b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}', RETRY),
+    ],
+)
+def test_a_status_and_its_body_decide(status: int, body: bytes, kind: VerdictKind) -> None:
+    assert judged(status, body).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (said("Provider returned error", None, 429), REST),
+        (said("Insufficient credits", None, 402), EXHAUSTED),
+        (said("Provider down", None, 502), RETRY),
+        (said("Over", "insufficient_quota", "insufficient_quota"), EXHAUSTED),
+        (said("Something"), RETRY),
+        (b"[" + said("Slow", None, 429) + b"]", REST),
+        (b'{"error":"plain"}', RETRY),
+        (b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}', RETRY),
+        (b'{"error":{"message":"x","code":429},"choices":[{"message":{"content":null},'
+         b'"finish_reason":"stop"}],"usage":{"prompt_tokens":0}}', REST),
+    ],
+)
+def test_an_error_inside_a_200_is_judged_by_its_own_code(body: bytes, kind: VerdictKind) -> None:
+    flaw = wire.decode(body)
+
+    assert isinstance(flaw, Flaw)
+    assert judge_flaw(flaw, Response(200, {}, body), now_wall=0.0).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "failure"),
+    [
+        (FaultKind.CONNECT, RETRY, FailureKind.TRANSPORT),
+        (FaultKind.BROKEN, RETRY, FailureKind.TRANSPORT),
+        (FaultKind.TIMEOUT, RETRY, FailureKind.TIMEOUT),
+        (FaultKind.OVERSIZE, REJECTED, FailureKind.REJECTED),
+        (FaultKind.CERTIFICATE, RETIRED, FailureKind.REJECTED),
+        (FaultKind.PROXY, STOP, FailureKind.REJECTED),
+    ],
+)
+def test_a_fault_of_the_transport_decides_before_all_else(
+    fault: FaultKind, kind: VerdictKind, failure: FailureKind
+) -> None:
+    verdict = judge_fault(TransportFault(fault, "x"))
+
+    assert (verdict.kind, verdict.failure) == (kind, failure)
+
+
+def test_a_prompt_quoted_in_a_message_takes_no_key_out_of_service() -> None:
+    quoted = "Invalid value for 'messages': 'insufficient_quota. The model `x` does not exist.'"
+
+    assert judged(400, said(quoted)).kind is REJECTED
+
+
+def test_a_prompt_quoted_elsewhere_in_the_body_decides_nothing() -> None:
+    body = said("Bad", echo="429 rate_limit_exceeded You exceeded your current quota")
+
+    assert judged(400, body).kind is REJECTED
+
+
+def test_a_402_that_names_a_time_passes() -> None:
+    assert judged(402, said("Wait"), retry_after="4").kind is REST
+
+
+def test_a_rate_limit_names_the_wait() -> None:
+    assert judged(429, said(RPM), retry_after="7").wait_s == 20.0
+
+
+def test_an_html_page_is_told_by_its_title_alone() -> None:
+    assert judged(502, BAD_GATEWAY).message == "502 Bad Gateway"
+
+
+def test_a_wrong_path_hints_at_the_base_url() -> None:
+    assert "base_url" in (judged(404, b'{"detail":"Not Found"}').hint or "")
+
+
+def test_a_number_is_no_code() -> None:
+    assert judged(400, said("Bad", "BadRequestError", 400)).code is None
+
+
+def test_a_long_message_is_cut() -> None:
+    assert len(judged(500, said("word " * 10_000)).message) == 500
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"3", b"\xff\xfe", b"[" * 100_000, b"{", b""])
+def test_a_body_of_no_sense_is_judged_by_its_status(body: bytes) -> None:
+    assert judged(500, body).kind is RETRY
