@@ -23,8 +23,9 @@ class FromChoice:
     A label counts where it stands as words of their own, anywhere in the reply, in any case; the
     underscores and hyphens that join a word to others ("non-positive") make it another word. Of
     labels that overlap ("very positive" and "positive") the longer one counts. The same label
-    may be named often; two different ones are invalid. Meaning is not read: "not positive" names
-    positive.
+    may be named often; two different ones are invalid, except that a label of one letter must then
+    stand in its own case, so that "B, since a ..." names B and not A. Meaning is not read: "not
+    positive" names positive.
     """
 
     def __init__(self, labels: LabelSet, conversion: Conversion) -> None:
@@ -34,6 +35,11 @@ class FromChoice:
         by_form = {normalised(label): label for label in labels.labels}
         longest_first = sorted(by_form, key=len, reverse=True)
         self._by_group = ("", *(by_form[form] for form in longest_first))
+        self._letters = {
+            group: next(letter for letter in by_form[form] if letter.casefold() == form)
+            for group, form in enumerate(longest_first, start=1)
+            if len(form) == 1
+        }
         # The look-ahead passes over most characters without trying each label.
         initials = "".join(re.escape(form[0]) for form in longest_first)
         alternatives = "|".join(f"({_as_pattern(form)})" for form in longest_first)
@@ -57,8 +63,13 @@ class FromChoice:
         """The labels in the text, each once, in the order in which they are first named."""
         # Folded as the labels are, and not by re.I, for which ß and SS are two words. `re` will
         # do: the pattern is ours, and takes time in proportion to the text.
-        matches = self._pattern.finditer(text.casefold())
-        return [self._by_group[n] for n in dict.fromkeys(m.lastindex for m in matches) if n]
+        folded = text.casefold()
+        groups = [(m.lastindex or 0, m.start()) for m in self._pattern.finditer(folded)]
+        named = dict.fromkeys(group for group, _ in groups)
+        if len(named) > 1 and self._letters and len(folded) == len(text):
+            in_case = [g for g, start in groups if self._letters.get(g, text[start]) == text[start]]
+            named = dict.fromkeys(in_case) or named
+        return [self._by_group[group] for group in named]
 
 
 def _both(labels: list[str]) -> str:

@@ -109,7 +109,10 @@ _A_TYPE: dict[FieldType, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What the values of one field must become. `each`: the value is a list, of such values."""
+    """What the values of one field must become.
+
+    `each`: the value is a list, and its elements must become that. The type `list` is then met.
+    """
 
     name: str
     """The field's, for messages."""
@@ -129,14 +132,14 @@ class Conversion:
         """The value as its field has it. Raises Invalid if it cannot be that."""
         if self.type is None and self.labels is None:
             return value
-        if self.each and isinstance(value, list):
+        if self.each and self.type != "list" and isinstance(value, list):
             return [self._one(element) for element in value]
         return self._one(value)
 
     def wants(self) -> str:
         """What is valid, in words; empty if everything is."""
         words = f"one of {self.labels}" if self.labels else _A_TYPE[self.type] if self.type else ""
-        return f"{words} each" if words and self.each else words
+        return f"{words} each" if words and self.each and self.type != "list" else words
 
     def _one(self, value: Any) -> Any:
         if self.labels is None:

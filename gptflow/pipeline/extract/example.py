@@ -67,8 +67,12 @@ def _text_parts(extractors: Sequence[Extractor], pick: int) -> Iterator[str]:
             yield value if isinstance(value, str) else _json(value)
         elif isinstance(extractor, FromRegex):
             wanted = _value(extractor.conversion, pick)
-            given = None if not extractor.conversion.wants() else str(wanted)
-            yield matching_text(extractor.pattern.pattern, extractor.group, given, pick)
+            wanted = wanted[0] if isinstance(wanted, list) and extractor.conversion.each else wanted
+            given = wanted if isinstance(wanted, str) else _json(wanted)
+            free = not extractor.conversion.wants()
+            yield matching_text(
+                extractor.pattern.pattern, extractor.group, None if free else given, pick
+            )
 
 
 def _value(conversion: Conversion, pick: int) -> Any:

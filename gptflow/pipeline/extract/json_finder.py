@@ -25,7 +25,7 @@ import msgspec
 from gptflow.pipeline.extract.invalid import Invalid
 
 MOST_ATTEMPTS = 500
-"""Places in prose that look like JSON and are not, after which the search is given up."""
+"""Places in prose that look like JSON, after which the search is given up."""
 
 _decode = msgspec.json.Decoder().decode
 _raw_decode = json.JSONDecoder().raw_decode

@@ -1,8 +1,8 @@
 """The path language of the extractor `json`: label, a.b, items[0].name, items[-1], tags[*], $.
 
 A path is names and brackets: `.name`, `[0]` (from 0; negative from the end), `["any key"]` in
-double or single quotes, `[*]` (each element: the result is a list). `$` is the whole value and
-may lead any path.
+double or single quotes, `[*]` (each element: the result is one list, however many `[*]` there
+are). `$` is the whole value and may lead any path.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def value_at(value: Any, parts: tuple[Part, ...]) -> Any:
             raise Invalid(_missing(value, parts, depth))
         if isinstance(part, Each):
             rest = parts[depth + 1 :]
-            return [value_at(element, rest) for element in value]
+            found = [value_at(element, rest) for element in value]
+            return [one for inner in found for one in inner] if Each() in rest else found
         try:
             value = value[part]  # type: ignore[index]  # text goes with a dict, a number with a list
         except LookupError:

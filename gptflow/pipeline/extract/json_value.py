@@ -31,7 +31,7 @@ class FromJson:
         typed = self.conversion.wants()
         if not self.parts:
             return f"a JSON value, {typed}" if typed else "a JSON value"
-        return f"JSON with {written(self.parts)}" + (f", {typed}" if typed else "")
+        return f"JSON with {written(self.parts)}" + (f" ({typed})" if typed else "")
 
 
 def _container(parts: tuple[Part, ...], conversion: Conversion) -> type | None:

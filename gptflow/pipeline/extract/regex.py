@@ -8,7 +8,7 @@ from typing import Any
 import regex
 
 from gptflow.pipeline.extract.convert import Conversion
-from gptflow.pipeline.extract.invalid import BadExtractor, Invalid, listed
+from gptflow.pipeline.extract.invalid import BadExtractor, Invalid, listed, shown
 from gptflow.pipeline.extract.reply_text import ReplyText
 from gptflow.spec.model import RegexExtractor
 from gptflow.spec.problems import did_you_mean
@@ -36,6 +36,7 @@ class FromRegex:
         self.fields = (conversion.name,)
         self.pattern = _compiled(spec)
         self.group = _group(spec, self.pattern)
+        self._pattern_shown = shown(spec.regex, 200)
         self._all = spec.all
         self._timeout_s = spec.timeout_s
 
@@ -52,7 +53,7 @@ class FromRegex:
     def wants(self) -> str:
         """What a valid reply is."""
         typed = self.conversion.wants()
-        wanted = f"text that matches the regular expression {self.pattern.pattern}"
+        wanted = f"text that matches the regular expression {self._pattern_shown}"
         return f"{wanted}, with {typed} for {self.fields[0]}" if typed else wanted
 
     def _first(self, reply: ReplyText) -> str:
@@ -76,7 +77,7 @@ class FromRegex:
         return values
 
     def _no_match(self) -> Invalid:
-        return Invalid(f"{self.fields[0]} is missing: nothing matches {self.pattern.pattern}")
+        return Invalid(f"{self.fields[0]} is missing: nothing matches {self._pattern_shown}")
 
 
 def _unrolled(pattern: str) -> int:

@@ -62,6 +62,19 @@ def test_a_digit_is_not_named_by_another_number(reply: str) -> None:
         chosen(reply, ["4", "5"])
 
 
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [("B, since a cat is one", "B"), ("(b)", "B"), ("answer: a", "A"), ("C. I am sure", "C")],
+)
+def test_a_letter_is_told_from_a_small_word(reply: str, label: str) -> None:
+    assert chosen(reply, ["A", "B", "C", "I am not"]) == label
+
+
+def test_two_letters_in_their_own_case_are_invalid() -> None:
+    with pytest.raises(Invalid, match="both A and B"):
+        chosen("A or B", ["A", "B"])
+
+
 def test_meaning_is_not_read() -> None:
     assert chosen("not positive") == "positive"
 

@@ -22,7 +22,9 @@ CONTRACT: list[tuple[dict[str, Any], str, dict[str, Any], str]] = [
     ({"text": True, "one_of": ["a", "b"]}, "B.", {"f": "b"}, "c"),
     ({"regex": r"is (\w+)"}, "it is good", {"f": "good"}, "bad"),
     ({"regex": r"\d", "all": True, "type": "int"}, "1 2", {"f": [1, 2]}, "none"),
+    ({"regex": r"\w", "all": True, "type": "list", "one_of": ["A"]}, "a", {"f": ["A"]}, "b"),
     ({"regex": r"is (\w+)", "one_of": ["Good"]}, "it is good", {"f": "Good"}, "it is bad"),
+    ({"regex": "is  # a comment\n(.+)", "flags": "x"}, "is so", {"f": " so"}, "no"),
     ({"json": "label"}, '{"label": null}', {"f": None}, "{}"),
     ({"json": True}, "so: [1, 2]", {"f": [1, 2]}, "so"),
     ({"json": "$", "type": "list"}, '{"a": 1} [2]', {"f": [2]}, '{"a": 1}'),
@@ -71,7 +73,7 @@ def test_all_complaints_come_together_and_each_once() -> None:
     extractors = [built({"json": "a"}, "a"), built({"json": "b"}, "b"), built({"regex": "x"}, "c")]
     with pytest.raises(Invalid) as refusal:
         extract_all(extractors, "nothing here")
-    expected = "there is no JSON value in the reply; c is missing: nothing matches x"
+    expected = 'there is no JSON value in the reply; c is missing: nothing matches "x"'
     assert str(refusal.value) == expected
 
 
@@ -91,7 +93,7 @@ def test_what_is_wanted_is_said_on_one_line() -> None:
         built({"json": "score", "type": "int"}, "score"),
     ]
     assert (
-        wanted(extractors) == "JSON with label, one of good, bad; JSON with score, a whole number"
+        wanted(extractors) == "JSON with label (one of good, bad); JSON with score (a whole number)"
     )
 
 

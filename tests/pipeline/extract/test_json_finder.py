@@ -52,7 +52,18 @@ def test_the_first_json_value_is_found(text: str, value: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no", "{a: 1}", "{'a': 1}", "[1, 2,]", '{"a": True}', "[NaN]", "say 5", '["\\ud800"]'],
+    [
+        "",
+        "no",
+        "{a: 1}",
+        "{'a': 1}",
+        "[1, 2,]",
+        '{"a": True}',
+        "[NaN]",
+        "say 5",
+        "n [" + "9" * 5000 + "]",
+        '["\\ud800"]',
+    ],
 )
 def test_what_is_not_json_is_not_repaired(text: str) -> None:
     assert list(json_values(text)) == []

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from gptflow.pipeline.extract.invalid import BadExtractor, Invalid
 from gptflow.pipeline.extract.json_path import parse_path, planted, value_at
 
-REPLY = {"a": {"b": 1}, "items": [{"name": "x"}, {"name": "y"}], "odd key": 2, "标签": 3, "q'": [4]}
+REPLY = {
+    "a": {"b": 1},
+    "items": [{"name": "x"}, {"name": "y"}],
+    "odd key": 2,
+    "标签": 3,
+    "q'": [4],
+    "grid": [[1, 2], [3]],
+}
 
 
 @pytest.mark.parametrize(
@@ -19,6 +26,8 @@ REPLY = {"a": {"b": 1}, "items": [{"name": "x"}, {"name": "y"}], "odd key": 2, "
         ("items[0].name", "x"),
         ("items[-1].name", "y"),
         ("items[*].name", ["x", "y"]),
+        ("items[*]", [{"name": "x"}, {"name": "y"}]),
+        ("grid[*][*]", [1, 2, 3]),
         ('["odd key"]', 2),
         ("$['a'].b", 1),
         ("标签", 3),
@@ -33,10 +42,7 @@ def test_a_path_leads_to_its_value(path: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("path", "complaint"),
     [
-        (
-            "label",
-            'there is no key "label" in the JSON value: its keys are a, items, odd key, 标签, q\'',
-        ),
+        ("label", f'there is no key "label" in the JSON value: its keys are {", ".join(REPLY)}'),
         ("a.c", 'there is no key "c" in a: its keys are b'),
         ("items[2]", "there is no element 2 in items, which has 2"),
         ("items[-3]", "there is no element -3 in items, which has 2"),

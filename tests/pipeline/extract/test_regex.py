@@ -40,7 +40,7 @@ def test_a_pattern_gives_its_group(regex: str, options: dict[str, Any], value: o
 @pytest.mark.parametrize(
     ("regex", "options", "complaint"),
     [
-        (r"score: (\d)", {}, r"field is missing: nothing matches score: "),
+        (r"score: (\d)", {}, r'field is missing: nothing matches "score: '),
         (r"\d{9}", {"all": True}, "field is missing: nothing matches"),
         (r"a(b)?(c)", {"group": 1}, "field is missing: its group 1 took no part"),
         (r"(a)", {"type": "int"}, 'field is "a", expected a whole number'),

@@ -72,6 +72,27 @@ def test_an_invalid_reply_is_told_what_is_wrong_and_where(reply: object, complai
     assert str(refusal.value) == complaint
 
 
+def test_a_long_value_does_not_hide_what_is_wrong_with_it() -> None:
+    with pytest.raises(Invalid, match=r"^label: .* \.\.\. .* is not of type 'integer'$") as refusal:
+        fields({"properties": {"label": {"type": "integer"}}}, {"label": "long " * 1000})
+    assert len(str(refusal.value)) < 250
+
+
+def test_a_value_that_need_not_be_an_object_must_be_one_to_give_fields() -> None:
+    with pytest.raises(Invalid, match="the JSON value is not an object"):
+        fields({"properties": {"label": {}}}, "5")
+
+
+@pytest.mark.parametrize("depth", [300, 900, 5000])
+def test_a_value_nested_deeply_is_valid_or_invalid_and_nothing_else(depth: int) -> None:
+    schema = {"type": "array", "items": {"anyOf": [{"$ref": "#"}, {"type": "string"}]}}
+    try:
+        found = fields(schema, "[" * depth + "1" + "]" * depth)
+    except Invalid as refusal:
+        found = {"answer": str(refusal)}
+    assert found["answer"]
+
+
 def test_a_pattern_in_a_schema_cannot_run_away() -> None:
     schema = {"type": "object", "properties": {"a": {"pattern": "^(a+)+$"}}}
     start = time.perf_counter()
@@ -113,6 +134,7 @@ def test_the_draft_is_the_one_that_the_schema_names() -> None:
             ("items", "anyOf", 0, "$ref"),
         ),
         ({"$ref": "#/$defs/none"}, "does not exist", ()),
+        ({"$ref": "#/x", "x": {"$ref": "https://x.example/y"}}, "Retrieval is disabled", ()),
         ({"properties": {1: {}}}, "key must be str", ()),
         ({"$schema": "https://x.example/z"}, "Unknown meta-schema", ()),
     ],
