@@ -11,44 +11,59 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    field_validator,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from gptflow.spec.extractor import (
+    EXTRACTOR_KINDS,
+    AnyExtractor,
+    ChoiceExtractor,
+    Extractor,
+    FieldType,
+    JsonExtractor,
+    Labels,
+    RegexExtractor,
+    SchemaExtractor,
+    TextExtractor,
+    long_form,
 )
-
 from gptflow.spec.origin import Origin
+from gptflow.spec.part import FIELD_NAME, RESERVED_NAMES, FileRef, Name, SpecModel
 
-FIELD_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-"""Names of steps, fields and vars: they must be usable as names in a template."""
-
-Name = Annotated[str, Field(pattern=FIELD_NAME)]
-
-
-class SpecModel(BaseModel):
-    """What all parts share: frozen, and no key that is not declared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
-
-
-class FileRef(SpecModel):
-    """Text that stands in a file of its own."""
-
-    file: str = Field(description="Path of the file; prompts are looked up in the templates folder.")
-
-
-# ---------------------------------------------------------------------------- source
+__all__ = [
+    "EXTRACTOR_KINDS",
+    "FIELD_NAME",
+    "RESERVED_NAMES",
+    "AnyExtractor",
+    "ChoiceExtractor",
+    "Example",
+    "Extractor",
+    "FieldType",
+    "FileRef",
+    "JsonExtractor",
+    "Labels",
+    "LimitsSpec",
+    "ModelSpec",
+    "Name",
+    "OnInvalid",
+    "OutputFormat",
+    "OutputSpec",
+    "ParallelismSpec",
+    "RegexExtractor",
+    "Sample",
+    "SchemaExtractor",
+    "SourceFormat",
+    "SourceSpec",
+    "Spec",
+    "SpecModel",
+    "StepSpec",
+    "TextExtractor",
+]
 
 
 class Sample(SpecModel):
     """A random sample of the rows, the same one for the same seed and data."""
 
-    n: int = Field(ge=1, description="How many rows to take.")
+    n: int = Field(ge=1, description="How many rows to take.", examples=[100])
     seed: int = Field(default=0, description="Another seed takes another sample.")
 
 
@@ -104,9 +119,6 @@ class SourceSpec(SpecModel):
         return (self.id,) if isinstance(self.id, str) else tuple(self.id)
 
 
-# ---------------------------------------------------------------------------- model
-
-
 class ModelSpec(BaseModel):
     """A model's name and any parameter of the chat completions API.
 
@@ -114,14 +126,18 @@ class ModelSpec(BaseModel):
     is generated from the `openai` package's own types.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, defer_build=True)
 
     name: str | None = Field(
-        default=None, min_length=1, description="The model, as the server names it."
+        default=None,
+        min_length=1,
+        description="The model, as the server names it.",
+        examples=["gpt-4o-mini"],
     )
     extra_body: dict[str, Any] = Field(
         default_factory=dict,
         description="Anything else for the request body, passed through unchecked.",
+        examples=[{"top_k": 40}],
     )
 
     @property
@@ -138,146 +154,13 @@ class ModelSpec(BaseModel):
         return ModelSpec(**{**mine, **theirs, "extra_body": extra_body})
 
 
-# ---------------------------------------------------------------------------- extractors
-
-FieldType = Literal["str", "int", "float", "bool", "list", "dict"]
-_TYPE_SYNONYMS = {
-    "string": "str",
-    "integer": "int",
-    "number": "float",
-    "boolean": "bool",
-    "array": "list",
-    "object": "dict",
-}
-Labels = list[str] | str
-"""A list of labels, or a template that gives one: "{{ labels }}"."""
-
-
-class Extractor(SpecModel):
-    """What all extractors share."""
-
-    type: FieldType | None = Field(
-        default=None,
-        description="Turn the value into this type; a value that cannot be turned is invalid. "
-        "JSON Schema's names (string, integer, number, boolean, array, object) are taken too.",
-    )
-    one_of: Labels | None = Field(
-        default=None,
-        description="The only values that are valid; case and punctuation around are forgiven, "
-        'and the label comes out as written here. A list, or a template: "{{ labels }}".',
-    )
-
-    @field_validator("type", mode="before")
-    @classmethod
-    def _synonym(cls, value: object) -> object:
-        return _TYPE_SYNONYMS.get(value, value) if isinstance(value, str) else value
-
-
-class TextExtractor(Extractor):
-    """The whole reply."""
-
-    text: Literal[True] = Field(description="The whole reply, without white space around it.")
-
-
-class RegexExtractor(Extractor):
-    """What a regular expression finds in the reply."""
-
-    regex: str = Field(min_length=1, description="A pattern of the `regex` package.")
-    group: int | str | None = Field(
-        default=None,
-        description="The group to take, by number or name; without it the first group, or the "
-        "whole match where the pattern has none.",
-    )
-    all: bool = Field(default=False, description="Take every match, as a list.")
-    flags: str = Field(
-        default="",
-        pattern=r"^[aimsx]*$",
-        description="i: ignore case; m: ^ and $ at each line; s: a dot matches line ends; "
-        "x: white space and comments; a: ASCII classes.",
-    )
-    timeout_s: float = Field(
-        default=1.0, gt=0, description="A search that takes longer makes the reply invalid."
-    )
-
-
-class JsonExtractor(Extractor):
-    """A value out of the first JSON value in the reply, fenced or in prose."""
-
-    json_path: str | Literal[True] = Field(
-        alias="json",
-        description="A path such as label, items[0].name or $; true takes the whole value.",
-    )
-
-
-class SchemaExtractor(Extractor):
-    """A JSON value that a JSON Schema accepts. An object's properties become fields."""
-
-    json_schema: dict[str, Any] = Field(
-        alias="schema",
-        description="A JSON Schema, or {file: path}. The properties of an object become fields; "
-        "any other value becomes the one field that bears the extractor's name.",
-    )
-
-
-class ChoiceExtractor(Extractor):
-    """The one label of a list that the reply names."""
-
-    choice: Labels | Literal[True] = Field(
-        description="The labels, as a list or a template; or true, with the labels in one_of. "
-        "Case and punctuation are forgiven; two different labels in a reply are invalid."
-    )
-
-    @model_validator(mode="after")
-    def _labels_given_once(self) -> ChoiceExtractor:
-        if (self.choice is True) == (self.one_of is None):
-            raise ValueError("give the labels either as the value of choice or as one_of")
-        return self
-
-    @property
-    def labels(self) -> Labels:
-        """The labels, wherever they were given."""
-        if self.choice is not True:
-            return self.choice
-        assert self.one_of is not None  # _labels_given_once
-        return self.one_of
-
-
-EXTRACTOR_KINDS = ("text", "regex", "json", "schema", "choice")
-
-
-def _extractor_kind(value: object) -> str | None:
-    """The one key that says what kind of extractor a mapping is."""
-    if isinstance(value, Extractor):
-        return type(value).__name__.removesuffix("Extractor").lower()
-    if not isinstance(value, Mapping):
-        return None
-    kinds = [kind for kind in EXTRACTOR_KINDS if kind in value]
-    return kinds[0] if len(kinds) == 1 else None
-
-
-AnyExtractor = Annotated[
-    Annotated[TextExtractor, Tag("text")]
-    | Annotated[RegexExtractor, Tag("regex")]
-    | Annotated[JsonExtractor, Tag("json")]
-    | Annotated[SchemaExtractor, Tag("schema")]
-    | Annotated[ChoiceExtractor, Tag("choice")],
-    Discriminator(
-        _extractor_kind,
-        custom_error_type="extractor_kind",
-        custom_error_message="an extractor is `text`, or a mapping with exactly one of the keys "
-        + ", ".join(EXTRACTOR_KINDS),
-    ),
-]
-
-
-# ---------------------------------------------------------------------------- steps
-
-
 class Example(SpecModel):
     """One few-shot turn: what a user might say, and how the model should answer."""
 
-    user: str = Field(description="The user's message; a template.")
-    assistant: str = Field(description="The answer; a template.")
+    user: str = Field(
+        description="The user's message; a template.", examples=["Review: arrived broken"]
+    )
+    assistant: str = Field(description="The answer; a template.", examples=["negative"])
 
 
 class OnInvalid(SpecModel):
@@ -298,13 +181,18 @@ class OnInvalid(SpecModel):
 class StepSpec(SpecModel):
     """One named question. The steps of a row are one conversation: each sees all earlier turns."""
 
-    name: Name = Field(description="Names the step in templates, messages and the store.")
+    name: Name = Field(
+        description="Names the step in templates, messages and the store.", examples=["label"]
+    )
     system: str | FileRef | None = Field(
         default=None,
         description="The system message: a template or {file: ...}. The first step's stands for "
         "the conversation; a later one's is added where it stands.",
     )
-    prompt: str | FileRef = Field(description="The user message: a template or {file: ...}.")
+    prompt: str | FileRef = Field(
+        description="The user message: a template or {file: ...}.",
+        examples=["Label this review: {{ text }}", {"file": "label.jinja"}],
+    )
     examples: list[Example] | FileRef | None = Field(
         default=None,
         description="Few-shot turns before the prompt; or {file: ...}, a .jsonl file of them.",
@@ -334,19 +222,7 @@ class StepSpec(SpecModel):
         """`apology: text` is short for {text: true}, {one_of: [...]} for {choice: [...]}."""
         if not isinstance(value, Mapping):
             return value
-        return {name: _long_form(extractor) for name, extractor in value.items()}
-
-
-def _long_form(extractor: object) -> object:
-    if extractor == "text":
-        return {"text": True}
-    if isinstance(extractor, Mapping) and "one_of" in extractor and _extractor_kind(extractor) is None:
-        if not any(kind in extractor for kind in EXTRACTOR_KINDS):
-            return {"choice": True, **extractor}
-    return extractor
-
-
-# ---------------------------------------------------------------------------- run and output
+        return {name: long_form(extractor) for name, extractor in value.items()}
 
 
 class ParallelismSpec(SpecModel):
@@ -364,9 +240,7 @@ class LimitsSpec(SpecModel):
     timeout_s: float = Field(
         default=120, gt=0, description="Seconds that one attempt of a call may take in all."
     )
-    attempts: int = Field(
-        default=8, ge=1, description="Attempts of one call before its row fails."
-    )
+    attempts: int = Field(default=8, ge=1, description="Attempts of one call before its row fails.")
 
 
 OutputFormat = Literal["jsonl", "json", "csv"]
@@ -394,9 +268,12 @@ class Spec(SpecModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         max_length=100,
         description="Names the store and its runs: letters, digits, dots, dashes, underscores.",
+        examples=["review-sentiment"],
     )
     vars: dict[Name, Any] = Field(default_factory=dict, description="Constants for the templates.")
-    source: SourceSpec = Field(description="Where the rows come from.")
+    source: SourceSpec = Field(
+        description="Where the rows come from.", examples=[{"path": "data/reviews.jsonl"}]
+    )
     model: ModelSpec = Field(
         default_factory=ModelSpec, description="The model and its parameters, for every step."
     )
@@ -405,7 +282,11 @@ class Spec(SpecModel):
         description="The folder for {% include %}, {% import %} and {file: ...}; without it the "
         "folder of the spec file.",
     )
-    steps: list[StepSpec] = Field(min_length=1, description="The questions, in order.")
+    steps: list[StepSpec] = Field(
+        min_length=1,
+        description="The questions, in order.",
+        examples=[[{"name": "label", "prompt": "Label this review: {{ text }}"}]],
+    )
     parallelism: ParallelismSpec = Field(
         default_factory=ParallelismSpec, description="How wide to run."
     )

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+_LINE_END = re.compile(r"[\r\n]|\Z")
+_NOT_DRAWN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Control characters, lone surrogates and separators of lines."""
+_DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_SHOWN_CHARS = 120
+"""How much of a long line is shown."""
+_LEAD_CHARS = 40
+"""How much of it stands before the caret."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -14,6 +25,7 @@ class Place:
     file: str
     """The path as a person would type it."""
     line: int
+    """0 where there is no line to show, as in a spec that was built in Python."""
     column: int
     length: int = 1
     """Characters to underline, at least 1."""
@@ -21,7 +33,7 @@ class Place:
     """The line itself, without its end."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +54,85 @@ class Problem:
         Hint: did you mean 'parallelism'?
         ```
         """
-        raise NotImplementedError  # the loader's part
+        lines = [f"{self.place}: {self.message}"]
+        if self.place.text:
+            line, carets = _line_and_carets(self.place)
+            lines += [f"{self.place.line:>5} | {line}", f"      | {carets}"]
+        if self.hint:
+            lines.append(f"Hint: {self.hint}")
+        return "\n".join(map(_showable, lines))
+
+
+def render_problems(problems: Sequence[Problem]) -> str:
+    """All problems and their count, as `gptflow validate` shows them."""
+    shown = [problem.render() for problem in problems]
+    count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+    return "\n\n".join([*shown, f"{count}; nothing was sent."])
+
+
+def place_in_text(file: str, text: str, offset: int, length: int = 1) -> Place:
+    """The place of `length` characters from `offset` of a file's text.
+
+    A stretch that goes on in the next line ends at its line's end.
+    """
+    before = text[:offset]
+    start = max(before.rfind("\n"), before.rfind("\r")) + 1
+    breaks = before.count("\n") + before.count("\r") - before.count("\r\n")
+    end_match = _LINE_END.search(text, offset)
+    end = end_match.start() if end_match else len(text)
+    return Place(
+        file=file,
+        line=breaks + 1,
+        column=offset - start + 1,
+        length=max(1, min(length, end - offset)),
+        text=text[start:end],
+    )
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` is most likely a slip of, or None."""
-    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
-    return close[0] if close else None
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[close[0]] if close else None
 
 
-def in_order(problems: Sequence[Problem]) -> list[Problem]:
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
     """The problems in the order of their files and lines, each one once."""
     return sorted(dict.fromkeys(problems), key=lambda problem: problem.place)
+
+
+def _line_and_carets(place: Place) -> tuple[str, str]:
+    """The line as it can be shown, and the carets that stand under the stretch.
+
+    A tab before the stretch is a tab in the line of carets too: whatever a tab's width is, both
+    lines stand in the same gutter and come out alike.
+    """
+    start, text = place.column - 1, place.text
+    first = max(0, start - _LEAD_CHARS) if len(text) > _SHOWN_CHARS else 0
+    shown = text[first : first + _SHOWN_CHARS]
+    under = shown[start - first :][: place.length]
+    line = f"{'…' if first else ''}{shown}{'…' if first + len(shown) < len(text) else ''}"
+    before = line[: start - first + (1 if first else 0)]
+    indent = "".join("\t" if char == "\t" else " " * _width(char) for char in before)
+    carets = "^" * max(1, sum(_width(char) for char in under))
+    return line, indent + carets
+
+
+def _showable(line: str) -> str:
+    """The line without what a terminal would do more with than draw it."""
+    return "".join(char if _is_showable(char) else "\N{REPLACEMENT CHARACTER}" for char in line)
+
+
+def _is_showable(char: str) -> bool:
+    if char == "\t":
+        return True
+    return unicodedata.category(char) not in _NOT_DRAWN and char not in _DIRECTIONS
+
+
+def _width(char: str) -> int:
+    """Columns that a character takes in a terminal."""
+    if char == "\t" or not _is_showable(char):
+        return 1
+    if unicodedata.combining(char) or unicodedata.category(char) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in {"W", "F"} else 1

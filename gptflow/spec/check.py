@@ -1,0 +1,237 @@
+"""What a spec's data can be told apart from its types: names, models, files.
+
+These checks read the data, not the models, so that they have their say beside problems of type.
+Whatever is of a wrong type they pass over: it is reported already.
+"""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, get_args
+
+from gptflow.spec.expectation import either
+from gptflow.spec.model import RESERVED_NAMES, OutputFormat, SourceFormat
+from gptflow.spec.origin import KeyPath, Origin
+from gptflow.spec.parameters import HINTS
+from gptflow.spec.paths import (
+    STANDARD_INPUT,
+    leaves_project,
+    matching,
+    output_path,
+)
+from gptflow.spec.problems import Problem, did_you_mean
+
+_COMPRESSIONS = (".gz", ".zst")
+
+
+def name_problems(data: Any, origin: Origin) -> list[Problem]:
+    """Names that two steps or two fields bear, or that templates have taken."""
+    return [
+        *_duplicates(origin, list(_step_names(data)), key=False),
+        *_duplicates(origin, list(_field_names(data)), key=True),
+        *_reserved(origin, _step_names(data), key=False),
+        *_reserved(origin, _field_names(data), key=True),
+        *_reserved(origin, ((("vars", name), name) for name in _mapping(data, "vars")), key=True),
+    ]
+
+
+def model_problems(data: Any, origin: Origin) -> list[Problem]:
+    """Steps that no model answers. One problem stands for all, if `model` is there to mend."""
+    model = data.get("model")
+    if not _lacks_name(model):
+        return []
+    lacking = [
+        index
+        for index, step in _steps(data)
+        if _lacks_name(step.get("model")) or not step.get("model")
+    ]
+    if not lacking:
+        return []
+    hint = "add a line such as `model: {name: gpt-4o-mini}`"
+    if model is not None or len(lacking) == len(list(_steps(data))):
+        place = origin.place(("model",), key=True)
+        return [Problem("no model is named", place, hint)]
+    return [
+        Problem("no model is named for this step", origin.place(("steps", index, "name")), hint)
+        for index in lacking
+    ]
+
+
+def file_problems(data: Any, origin: Origin, unknown: AbstractSet[KeyPath]) -> list[Problem]:
+    """Files that are missing, of no known format, or where they must not be.
+
+    `unknown`: paths of strings that name a variable that the environment does not have.
+    """
+    checker = _FileChecker(data, origin, unknown)
+    checker.source()
+    checker.templates()
+    checker.output()
+    return checker.problems
+
+
+def _mapping(data: Any, key: str | int) -> dict[str, Any]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _steps(data: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    steps = data.get("steps")
+    for index, step in enumerate(steps if isinstance(steps, list) else ()):
+        if isinstance(step, dict):
+            yield index, step
+
+
+def _step_names(data: Any) -> Iterator[tuple[KeyPath, str]]:
+    for index, step in _steps(data):
+        if isinstance(step.get("name"), str):
+            yield ("steps", index, "name"), step["name"]
+
+
+def _field_names(data: Any) -> Iterator[tuple[KeyPath, str]]:
+    for index, step in _steps(data):
+        for name in _mapping(step, "extract"):
+            yield ("steps", index, "extract", name), name
+
+
+def _duplicates(
+    origin: Origin, names: list[tuple[KeyPath, str]], *, key: bool
+) -> Iterator[Problem]:
+    first: dict[str, KeyPath] = {}
+    for path, name in names:
+        known = first.setdefault(name, path)
+        if known != path:
+            place = origin.place(known, key=key)
+            where = f", the first in line {place.line}" if place.line else ""
+            message = f"two {'fields' if key else 'steps'} are named '{name}'{where}"
+            yield Problem(message, origin.place(path, key=key), "rename one of them")
+
+
+def _reserved(
+    origin: Origin, names: Iterator[tuple[KeyPath, str]], *, key: bool
+) -> Iterator[Problem]:
+    for path, name in names:
+        if name in RESERVED_NAMES:
+            message = f"'{name}' means something else in templates"
+            hint = f"rename it: {', '.join(RESERVED_NAMES)} are taken"
+            yield Problem(message, origin.place(path, key=key), hint)
+
+
+def _lacks_name(model: object) -> bool:
+    """Whether no name was given; a slip of `name` is another problem, which is reported."""
+    if model is None:
+        return True
+    if not isinstance(model, dict) or model.get("name") is not None:
+        return False
+    slips = [
+        key for key in model if HINTS.get(key) == HINTS["model"] or did_you_mean(key, ["name"])
+    ]
+    return not slips
+
+
+class _FileChecker:
+    """Looks at the disk for what the spec names."""
+
+    def __init__(self, data: Any, origin: Origin, unknown: AbstractSet[KeyPath]) -> None:
+        self.problems: list[Problem] = []
+        self._data = data
+        self._origin = origin
+        self._folder = origin.folder
+        self._unknown = unknown
+        self._source_files: set[Path] = set()
+
+    def source(self) -> None:
+        source = _mapping(self._data, "source")
+        path = source.get("path")
+        place: KeyPath = ("source", "path")
+        entries: list[tuple[KeyPath, Any]] = [(place, path)]
+        if isinstance(path, list):
+            entries = [((*place, index), entry) for index, entry in enumerate(path)]
+        for place, entry in entries:
+            name = self._usable(place, entry)
+            if name and name != STANDARD_INPUT:
+                self._source_entry(place, name, source.get("format"))
+
+    def templates(self) -> None:
+        folder = self._usable(("templates",), self._data.get("templates"))
+        if folder and not _is_folder(self._folder / folder):
+            self._add(
+                ("templates",),
+                f"there is no folder '{folder}'",
+                self._near(folder) or f"paths start from {self._folder}",
+            )
+
+    def output(self) -> None:
+        place: KeyPath = ("output", "path")
+        text = self._usable(place, _mapping(self._data, "output").get("path"))
+        if not text:
+            return
+        path = output_path(self._folder, text, "")
+        formats = get_args(OutputFormat)
+        if path.suffix.lower().removeprefix(".") not in formats:
+            endings = either(f".{name}" for name in formats)
+            self._add(place, f"'{text}' tells no format", f"end it in {endings}")
+        elif leaves_project(self._folder, text):
+            hint = "give an absolute path if that is meant"
+            self._add(place, f"'{text}' leads out of the project", hint)
+        elif _is_folder(path):
+            self._add(place, f"'{text}' is a folder", "name a file in it")
+        elif path in self._source_files:
+            hint = "give the output a file of its own"
+            self._add(place, f"'{text}' is read as source", hint)
+
+    def _source_entry(self, place: KeyPath, entry: str, given_format: object) -> None:
+        paths = matching(self._folder, entry)
+        self._source_files |= {path.resolve() for path in paths}
+        if not paths:
+            message, hint = f"no file matches '{entry}'", f"paths start from {self._folder}"
+        elif _is_folder(paths[0]):
+            message, hint = f"'{entry}' is a folder", f"name a file, or all: {entry}/*.jsonl"
+        elif not _exists(paths[0]):
+            message = f"there is no file '{entry}'"
+            hint = self._near(entry) or f"paths start from {self._folder}"
+        elif given_format is None and not all(map(_has_known_format, paths)):
+            known = ", ".join(f".{name}" for name in get_args(SourceFormat))
+            message = f"'{entry}' tells no format"
+            hint = f"known are {known}, each also .gz or .zst; or give `format`"
+        else:
+            return
+        self._add(place, message, hint)
+
+    def _usable(self, path: KeyPath, value: object) -> str:
+        """The value if it can be looked for on the disk, else "". Reports what no path can be."""
+        if not isinstance(value, str) or path in self._unknown:
+            return ""
+        if value and "\0" not in value:
+            return value
+        self._add(path, "this is no path", "name a file, relative to the spec's folder")
+        return ""
+
+    def _near(self, entry: str) -> str | None:
+        """A hint at the name in the same folder that may be meant."""
+        wanted = Path(entry)
+        folder = self._folder / wanted.parent
+        names = [path.name for path in folder.iterdir()] if _is_folder(folder) else []
+        near = did_you_mean(wanted.name, names)
+        return f"did you mean '{wanted.with_name(near)}'?" if near else None
+
+    def _add(self, path: KeyPath, message: str, hint: str) -> None:
+        self.problems.append(Problem(message, self._origin.place(path), hint))
+
+
+# os.path, unlike Path, takes a name that no file can have for one that none has.
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 (see above)
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 (see above)
+
+
+def _has_known_format(path: Path) -> bool:
+    name = path.name.lower()
+    for ending in _COMPRESSIONS:
+        name = name.removesuffix(ending)
+    return name.rpartition(".")[2] in get_args(SourceFormat) and "." in name

@@ -1,0 +1,168 @@
+"""From a file to a spec, with all that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gptflow.errors import SpecError, UsageError
+from gptflow.spec.check import file_problems, model_problems, name_problems
+from gptflow.spec.environment import Expanded, expand
+from gptflow.spec.expectation import found
+from gptflow.spec.model import Spec
+from gptflow.spec.node import MapNode, Sheet, data_of
+from gptflow.spec.origin import Origin, value_at
+from gptflow.spec.overrides import apply_overrides, override_texts
+from gptflow.spec.parameters import parameter_problems, read_numbers
+from gptflow.spec.problems import Place, Problem, did_you_mean, in_order, place_in_text
+from gptflow.spec.scalar import resolve_plain
+from gptflow.spec.shape import shape_problems, wrong_paths
+from gptflow.spec.yaml12 import read_yaml
+
+MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A spec that may have problems."""
+
+    spec: Spec | None
+    """None if it has a problem of YAML or of types."""
+    problems: list[Problem]
+
+
+def load_spec(
+    path: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Spec:
+    """Reads and checks a spec.
+
+    Args:
+        path: the file.
+        overrides: `path=value` each, the value in YAML, as --set has them.
+        values: the same from Python: plain data by dotted path. `overrides` win over them.
+        environ: in place of the process's environment.
+
+    Raises:
+        SpecError: with every problem, in the order of the file.
+        UsageError: there is no such file.
+    """
+    draft = read_spec(path, overrides=overrides, values=values, environ=environ)
+    if draft.spec is None or draft.problems:
+        raise SpecError(draft.problems)
+    return draft.spec
+
+
+def read_spec(
+    path: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Draft:
+    """Reads a spec as far as it can be read, for callers who check more before they report.
+
+    Arguments are those of `load_spec`. Raises UsageError if there is no such file.
+    """
+    sheet, problems = _read_file(Path(path), str(path))
+    if problems:
+        return Draft(None, problems)
+    tree, problems = read_yaml(sheet)
+    if not isinstance(tree, MapNode):
+        return Draft(None, problems or [_not_a_mapping(sheet, tree and data_of(tree))])
+    problems += apply_overrides(tree, [*override_texts(values or {}), *overrides])
+    origin = Origin(str(path), Path(path).resolve().parent, sheet.text, tree)
+    expanded = expand(data_of(tree), os.environ if environ is None else environ)
+    spec, more = _checked(expanded, origin)
+    return Draft(spec, in_order([*problems, *more]))
+
+
+def _read_file(path: Path, shown: str) -> tuple[Sheet, list[Problem]]:
+    """The file's text without a byte order mark."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if len(content) > MAX_BYTES:
+        hint = "keep data in files of its own: source.path, {file: ...}"
+        problem = Problem(f"larger than {MAX_BYTES:,} bytes", Place(shown, 0, 0), hint)
+        return Sheet(shown, ""), [problem]
+    try:
+        return Sheet(shown, content.decode("utf-8-sig")), []
+    except UnicodeDecodeError as error:
+        text = content.decode("utf-8-sig", errors="replace")
+        start = len(content[: error.start].decode("utf-8-sig"))
+        place = place_in_text(shown, text, start)
+        problem = Problem("this is not UTF-8", place, "save the file in the encoding UTF-8")
+        return Sheet(shown, text), [problem]
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> UsageError:
+    if isinstance(error, IsADirectoryError):
+        return UsageError(f"{path} is a folder", hint="name the spec's file in it")
+    if not isinstance(error, FileNotFoundError):
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return UsageError(f"{path} cannot be read: {reason}")
+    folder = path.parent
+    names = sorted(file.name for file in folder.glob("*.y*ml")) if folder.is_dir() else []
+    near = did_you_mean(path.name, names)
+    if near:
+        return UsageError(f"there is no file {path}", hint=f"did you mean {path.with_name(near)}?")
+    listed = (
+        f"{folder} has {', '.join(names)}" if names else f"{folder.resolve()} has no .yaml file"
+    )
+    return UsageError(f"there is no file {path}", hint=listed)
+
+
+def _not_a_mapping(sheet: Sheet, data: Any) -> Problem:
+    if data is None:
+        hint = "it needs at least name, source, model and steps"
+        return Problem("the file is empty", place_in_text(sheet.file, sheet.text, 0), hint)
+    message = f"expected a mapping, found {found(data)}"
+    hint = "a spec begins with a line such as `name: my-pipeline`"
+    return Problem(message, place_in_text(sheet.file, sheet.text, 0), hint)
+
+
+def _checked(expanded: Expanded, origin: Origin) -> tuple[Spec | None, list[Problem]]:
+    """The spec of the data, and the problems of all checks."""
+    data = expanded.data
+    read_numbers(data, expanded.whole)
+    problems = [
+        Problem(
+            f"the environment has no variable {missing.name}",
+            origin.place(missing.path, offset=missing.offset, length=missing.length),
+            f"export {missing.name}=...; to keep the text as it is, write $${{{missing.name}}}",
+        )
+        for missing in expanded.missing
+    ]
+    problems += parameter_problems(data, origin)
+    problems += name_problems(data, origin)
+    problems += model_problems(data, origin)
+    problems += file_problems(data, origin, {missing.path for missing in expanded.missing})
+    try:
+        spec = _validated(expanded)
+    except ValidationError as error:
+        return None, problems + shape_problems(error, data, origin)
+    spec._origin = origin  # noqa: SLF001 (the loader is who knows it)
+    return spec, problems
+
+
+def _validated(expanded: Expanded) -> Spec:
+    """The spec of the data. A variable's text is read as YAML where no text is expected."""
+    try:
+        return Spec.model_validate(expanded.data)
+    except ValidationError as error:
+        for path in wrong_paths(error, expanded.data) & expanded.whole:
+            value_at(expanded.data, path[:-1])[path[-1]] = resolve_plain(
+                value_at(expanded.data, path)
+            )
+        return Spec.model_validate(expanded.data)

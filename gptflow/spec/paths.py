@@ -1,0 +1,68 @@
+"""The files and folders that a spec names: all relative to the spec's own folder."""
+
+from __future__ import annotations
+
+import glob
+import os.path
+from collections.abc import Iterable
+from pathlib import Path
+
+from gptflow.spec.model import Spec
+
+STANDARD_INPUT = "-"
+
+
+def resolve_source(spec: Spec) -> list[Path]:
+    """The source's files, in order: as listed, and those of a glob sorted. Path("-") is stdin.
+
+    Empty for a source that is not in files. A file that does not exist is listed all the same.
+    """
+    return [
+        path
+        for pattern in source_patterns(spec.source.path)
+        for path in matching(spec.folder, pattern)
+    ]
+
+
+def resolve_output(spec: Spec) -> Path:
+    """The file that the finished rows go to."""
+    return output_path(spec.folder, spec.output.path, spec.name)
+
+
+def templates_folder(spec: Spec) -> Path:
+    """The folder that templates are looked up in."""
+    return spec.folder / (spec.templates or "")
+
+
+def source_patterns(path: str | Iterable[str] | None) -> list[str]:
+    """The entries of `source.path`, whichever form it has."""
+    if path is None:
+        return []
+    return [path] if isinstance(path, str) else list(path)
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """The files that one entry of `source.path` means. Only a glob can match none."""
+    if pattern == STANDARD_INPUT:
+        return [Path(STANDARD_INPUT)]
+    literal = folder / pattern
+    # os.path, unlike Path, takes a name that no file can have (too long) for one that does not.
+    if not glob.has_magic(pattern) or os.path.exists(literal):  # noqa: PTH110 (see above)
+        return [literal]
+    names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 (needs root_dir)
+    return [path for path in (folder / name for name in sorted(names)) if path.is_file()]
+
+
+def output_path(folder: Path, path: str | None, name: str) -> Path:
+    """The output's file, for an `output.path` that may be left out."""
+    return (folder / (path or f"out/{name}.jsonl")).resolve()
+
+
+def leaves_project(folder: Path, path: str) -> bool:
+    """Whether a relative path leads out of the project, be it through a symbolic link.
+
+    The project is the working directory if the spec lies in it, else the spec's folder.
+    """
+    here = Path.cwd().resolve()
+    root = here if folder.is_relative_to(here) else folder
+    return not Path(path).is_absolute() and not (folder / path).resolve().is_relative_to(root)
