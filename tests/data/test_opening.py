@@ -43,7 +43,7 @@ def test_garbage_behind_packed_data_is_an_error(tmp_path: Path, pack: Pack) -> N
         (b"\x1f\x8b\x08\x00", "gzip data"),
         (b"\x28\xb5\x2f\xfd", "Zstandard data"),
         (b"PK\x03\x04", "a zip archive"),
-        (b"PAR1", "a Parquet file"),
+        (b"PAR1\x15", "a Parquet file"),
     ],
 )
 def test_a_file_of_a_foreign_kind_is_named_as_that(tmp_path: Path, start: bytes, kind: str) -> None:

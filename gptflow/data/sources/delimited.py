@@ -12,7 +12,7 @@ from io import BufferedReader
 
 from gptflow.data.excerpt import data_error, printable
 from gptflow.data.json_text import encoded
-from gptflow.data.sources.text import utf8
+from gptflow.data.sources.opening import utf8
 from gptflow.errors import DataError
 from gptflow.records import Columns
 

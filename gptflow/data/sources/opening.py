@@ -1,4 +1,4 @@
-"""Bytes of an input file: plain, .gz or .zst, without a byte order mark; errors name the file."""
+"""What an input file holds: plain, .gz or .zst, without a byte order mark; errors name it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from gptflow.data.excerpt import not_utf8
 from gptflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,15 +24,17 @@ COMPRESSED_CHUNK_BYTES = 1 << 13
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+UTF_16 = ("UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE")
+
 FOREIGN_STARTS = {
-    b"\xff\xfe": "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8",
-    b"\xfe\xff": "UTF-16 text: convert it with iconv -f UTF-16 -t UTF-8",
-    b"\x1f\x8b": "gzip data: give the file a name that ends in .gz",
-    b"\x28\xb5\x2f\xfd": "Zstandard data: give the file a name that ends in .zst",
-    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save it as CSV",
-    b"PAR1": "a Parquet file: convert it to JSON Lines",
+    b"\xff\xfe": UTF_16,
+    b"\xfe\xff": UTF_16,
+    b"\x1f\x8b": ("gzip data", "give the file a name that ends in .gz"),
+    b"\x28\xb5\x2f\xfd": ("Zstandard data", "give the file a name that ends in .zst"),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save it as CSV"),
+    b"PAR1\x15": ("a Parquet file", "convert it to JSON Lines"),
 }
-"""First bytes of what is often taken for a text file, and what to do about it."""
+"""First bytes of what is often taken for a text file: what it is, and what to do about it."""
 
 
 @contextmanager
@@ -76,13 +79,24 @@ def _unpacked(path: Path, name: str) -> io.BufferedReader:
 
 
 def _check_start(stream: io.BufferedReader, name: str) -> None:
-    start = stream.peek(4)
-    for foreign, advice in FOREIGN_STARTS.items():
+    start = stream.peek(8)
+    for foreign, (kind, hint) in FOREIGN_STARTS.items():
         if start.startswith(foreign):
-            kind, _, hint = advice.partition(": ")
             raise DataError(f"{name}: looks like {kind}", hint=hint)
     if start.startswith(BYTE_ORDER_MARK):
         stream.read(len(BYTE_ORDER_MARK))
+
+
+def utf8(data: bytes, place: tuple[str, int]) -> str:
+    """The bytes as text.
+
+    Raises:
+        DataError: they are not UTF-8.
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise not_utf8(error, place) from None
 
 
 class _ZstdBytes(io.RawIOBase):

@@ -8,11 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from gptflow.data.excerpt import printable
 from gptflow.data.record import Record
 from gptflow.data.sources.files import FileSource, InputFile
+from gptflow.data.sources.inline import InlineSource, RangeSource
 from gptflow.data.sources.spool import spool
 from gptflow.errors import DataError
-from gptflow.spec.model import SourceFormat
+from gptflow.spec.model import SourceFormat, Spec
+from gptflow.spec.paths import resolve_source, source_patterns
 
 STDIN = Path("-")
 
@@ -63,6 +66,34 @@ def first_columns(source: Source, n: int = 20) -> list[str]:
     )
 
 
+def open_source(
+    spec: Spec, *, spool_folder: Path | None = None, stdin: BinaryIO | None = None
+) -> Source:
+    """The source that a spec names. Nothing is read yet, but standard input is copied to disk.
+
+    Args:
+        spec: The spec. Whether it selects only some records is not looked at here.
+        spool_folder: Where the copy of standard input goes; without it that cannot be a source.
+        stdin: Read in place of standard input.
+
+    Raises:
+        DataError: no file fits the path, or the format of one is not known.
+    """
+    source = spec.source
+    if source.rows is not None:
+        return InlineSource(source.rows, lambda number: _place(spec, "rows", number))
+    if source.range is not None:
+        return RangeSource(source.range, _place(spec, "range"))
+    paths = resolve_source(spec)
+    if not paths:
+        patterns = " or ".join(source_patterns(source.path))
+        raise DataError(
+            f"no file matches {printable(patterns)}",
+            hint="source.path is relative to the spec file",
+        )
+    return open_files(paths, source.format, spool_folder=spool_folder, stdin=stdin)
+
+
 def open_files(
     paths: Sequence[Path],
     format_: SourceFormat | None = None,
@@ -82,3 +113,8 @@ def open_files(
         return InputFile(spooled, format_ or "jsonl", "stdin")
 
     return FileSource([input_file(path) for path in paths])
+
+
+def _place(spec: Spec, *path: str | int) -> tuple[str, int]:
+    place = spec.origin.place(("source", *path))
+    return place.file, place.line

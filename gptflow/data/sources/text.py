@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from io import BufferedReader
 
-from gptflow.data.excerpt import not_utf8
 from gptflow.data.json_text import encoded
+from gptflow.data.sources.opening import utf8
 from gptflow.records import Columns
 
 
@@ -21,15 +21,3 @@ def decode(line: bytes, place: tuple[str, int]) -> tuple[bytes, Columns]:
     """The line as a JSON object and as a record."""
     columns = {"text": utf8(line, place)}
     return encoded(columns), columns
-
-
-def utf8(data: bytes, place: tuple[str, int]) -> str:
-    """The bytes as text.
-
-    Raises:
-        DataError: they are not UTF-8.
-    """
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise not_utf8(error, place) from None
