@@ -29,7 +29,7 @@ import msgspec
 
 from gptflow.pipeline.extract.invalid import BadExtractor, Invalid, shown
 from gptflow.pipeline.extract.label import LabelSet, normalised
-from gptflow.spec.model import FieldType
+from gptflow.spec.extractor import FieldType
 
 _INT = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{1,1000})(?:\.0*)?")
 _FLOAT = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d{0,1000})(?:\.\d{0,1000})?(?:[eE][+-]?\d{1,3})?")

@@ -15,7 +15,7 @@ from gptflow.pipeline.extract.regex import FromRegex
 from gptflow.pipeline.extract.reply_text import ReplyText
 from gptflow.pipeline.extract.schema import FromSchema
 from gptflow.pipeline.extract.text import FromText
-from gptflow.spec.model import (
+from gptflow.spec.extractor import (
     AnyExtractor,
     ChoiceExtractor,
     JsonExtractor,

@@ -10,7 +10,7 @@ import regex
 from gptflow.pipeline.extract.convert import Conversion
 from gptflow.pipeline.extract.invalid import BadExtractor, Invalid, listed, shown
 from gptflow.pipeline.extract.reply_text import ReplyText
-from gptflow.spec.model import RegexExtractor
+from gptflow.spec.extractor import RegexExtractor
 from gptflow.spec.problems import did_you_mean
 
 MOST_PARTS = 100_000

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gptflow.pipeline.extract.extractor import build, extract_all
 from gptflow.pipeline.extract.invalid import Invalid
-from gptflow.spec.model import ChoiceExtractor
+from gptflow.spec.extractor import ChoiceExtractor
 
 LABELS = ["positive", "very positive", "negative", "not_relevant", "正面", "负面", "C++", "Straße"]
 

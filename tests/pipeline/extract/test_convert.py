@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gptflow.pipeline.extract.convert import Conversion
 from gptflow.pipeline.extract.invalid import BadExtractor, Invalid
 from gptflow.pipeline.extract.label import LabelSet
-from gptflow.spec.model import FieldType
+from gptflow.spec.extractor import FieldType
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from gptflow.pipeline.extract.example import example_reply
 from gptflow.pipeline.extract.extractor import Extractor, build, extract_all
-from gptflow.spec.model import AnyExtractor
+from gptflow.spec.extractor import AnyExtractor
 
 SPEC: TypeAdapter[AnyExtractor] = TypeAdapter(AnyExtractor)
 TREE: dict[str, Any] = {

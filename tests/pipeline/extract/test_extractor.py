@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from gptflow.pipeline.extract.extractor import Extractor, build, extract_all, wanted
 from gptflow.pipeline.extract.invalid import Invalid
-from gptflow.spec.model import AnyExtractor
+from gptflow.spec.extractor import AnyExtractor
 
 SPEC: TypeAdapter[AnyExtractor] = TypeAdapter(AnyExtractor)
 SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}

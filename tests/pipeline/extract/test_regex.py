@@ -7,7 +7,7 @@ import pytest
 
 from gptflow.pipeline.extract.extractor import build, extract_all
 from gptflow.pipeline.extract.invalid import BadExtractor, Invalid
-from gptflow.spec.model import RegexExtractor
+from gptflow.spec.extractor import RegexExtractor
 
 
 def found(reply: str, regex: str, **options: Any) -> object:

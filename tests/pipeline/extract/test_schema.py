@@ -9,7 +9,7 @@ import pytest
 from gptflow.pipeline.extract.extractor import build, extract_all
 from gptflow.pipeline.extract.invalid import BadExtractor, Invalid
 from gptflow.pipeline.extract.schema import FromSchema
-from gptflow.spec.model import SchemaExtractor
+from gptflow.spec.extractor import SchemaExtractor
 
 LABEL: dict[str, Any] = {
     "type": "object",
