@@ -1,3 +1,65 @@
-"""gptflow: declarative pipelines of language-model work over data."""
+"""gptflow: declarative pipelines of language-model work over data.
+
+    spec = gptflow.load_spec("pipelines/label.yaml", set={"source.limit": 20})
+    result = gptflow.run(spec)
+    for row in result.iter_rows(): ...
+
+The names are imported when they are first used: `import gptflow` itself loads nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gptflow.errors import (
+        ConfigError,
+        DataError,
+        GptflowError,
+        RunStopped,
+        SpecError,
+        StoreError,
+        UsageError,
+    )
+    from gptflow.runner.api import load_spec, run
+    from gptflow.runner.server import ServerChoice
+    from gptflow.runner.summary import RunSummary
+    from gptflow.spec.model import Spec
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "GptflowError",
+    "RunStopped",
+    "RunSummary",
+    "ServerChoice",
+    "Spec",
+    "SpecError",
+    "StoreError",
+    "UsageError",
+    "__version__",
+    "load_spec",
+    "run",
+]
+
+_HOMES = {
+    "RunSummary": "gptflow.runner.summary",
+    "ServerChoice": "gptflow.runner.server",
+    "Spec": "gptflow.spec.model",
+    "load_spec": "gptflow.runner.api",
+    "run": "gptflow.runner.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'gptflow' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES.get(name, "gptflow.errors")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

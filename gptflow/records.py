@@ -109,6 +109,8 @@ class FailureKind(StrEnum):
     """No connection, or it broke, on every attempt."""
     TEMPLATE = "template"
     """A prompt cannot be rendered for this row."""
+    BUG = "bug"
+    """gptflow itself failed on this row. Please report it."""
 
 
 class Failure(msgspec.Struct, frozen=True):

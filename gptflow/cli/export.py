@@ -1,0 +1,58 @@
+"""gptflow export: write the finished rows of a run, also while it goes on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from gptflow.cli.options import debug_option
+from gptflow.errors import UsageError
+from gptflow.run.export import export_rows
+from gptflow.run.prepare import STORE_FOLDER
+
+
+@click.command("export")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--run", "run_id", type=int, help="The run's number.  [default: the latest]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("-"),
+    help="A .jsonl, .json or .csv file.  [default: standard output]",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["jsonl", "json", "csv"]),
+    help="The format, where the file's name does not tell it.  [default: jsonl]",
+)
+@click.option("--columns", help="The columns and fields to write, with commas between.")
+@debug_option
+def command(
+    store: Path, *, run_id: int | None, output: Path, file_format: str | None, columns: str | None
+) -> int:
+    r"""Write the rows that a run of STORE has done, in input order; also while it goes on.
+
+    STORE is a store's file, or the name of a pipeline whose store is in .gptflow/.
+
+    \b
+    gptflow export review-sentiment -o labels.csv
+    gptflow export review-sentiment --columns review_id,label | head
+    """
+    path = store if store.is_file() else STORE_FOLDER / f"{store.name.removesuffix('.db')}.db"
+    if not path.is_file():
+        raise UsageError(f"no store {store}, and no {path}", hint="gptflow runs lists the stores")
+    wanted = tuple(name.strip() for name in columns.split(",")) if columns else None
+    rows = export_rows(
+        path,
+        run_id=run_id,
+        output=output,
+        file_format=file_format,
+        columns=wanted,
+        stdout=sys.stdout.buffer,
+    )
+    click.echo(f"{rows:,} rows", err=True)
+    return 0

@@ -1,0 +1,33 @@
+"""gptflow mock: serve a simulated OpenAI API on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gptflow.cli.options import debug_option
+
+
+@click.command("mock")
+@click.argument("scenario", required=False, type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
+@click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--log", type=click.Path(path_type=Path), help="Append each request as a JSON line.")
+@debug_option
+def command(scenario: Path | None, host: str, port: int, log: Path | None) -> int:
+    r"""Serve a simulated OpenAI API: SCENARIO says how slow it is, what it answers, how it fails.
+
+    \b
+    gptflow mock
+    gptflow mock scenario.yaml --port 8001 --log requests.jsonl
+    OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=sk-any gptflow run SPEC
+    """
+    from gptflow.mock.scenario import Scenario, load_scenario
+    from gptflow.mock.server import serve
+
+    loaded = load_scenario(scenario) if scenario else Scenario()
+    if log is not None:
+        loaded = loaded.model_copy(update={"log": log})
+    serve(loaded, host=host, port=port)
+    return 0

@@ -1,0 +1,96 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gptflow.run.server import ServerChoice
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+spec_argument = click.argument("spec", type=click.Path(path_type=Path))
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Set a value of the spec, such as model.temperature=0 or steps.label.when=false. "
+    "Repeatable; the value is read as YAML and checked like the file.",
+)
+store_option = click.option(
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The store's file.  [default: .gptflow/NAME.db]",
+)
+
+
+def server_options(command: Command) -> Command:
+    """--config, --mock, --scenario and --local: who answers. Passed on as `choice`."""
+
+    @functools.wraps(command)
+    def collect(
+        *args: Any,
+        config: Path | None,
+        mock: bool,
+        scenario: Path | None,
+        local: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        mock = mock or scenario is not None
+        given = {"--config": config is not None, "--mock": mock, "--local": local is not None}
+        names = [name for name, is_given in given.items() if is_given]
+        if len(names) > 1:
+            raise click.UsageError(f"{' and '.join(names)} exclude each other")
+        weights = Path(local) if local else None
+        choice = ServerChoice(config, mock, scenario, local is not None, weights)
+        return command(*args, choice=choice, **kwargs)
+
+    decorated: Any = collect
+    for option in reversed(_SERVER_OPTIONS):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+class OptionalWeights(click.Command):
+    """Lets `--local SPEC` mean the built-in model: only a .gguf file is taken as its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Click's hook: the command line's words, before they are taken apart."""
+        words = list(args)
+        for place, word in enumerate(words):
+            following = words[place + 1] if place + 1 < len(words) else ""
+            if word == "--local" and not following.endswith(".gguf"):
+                words[place] = "--local="
+        return super().parse_args(ctx, words)
+
+
+_SERVER_OPTIONS = (
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        help="The file of API keys.  [default: config.json, else OPENAI_API_KEY]",
+    ),
+    click.option(
+        "--mock",
+        is_flag=True,
+        help="Rehearse against a simulator: nothing is asked, nothing is paid.",
+    ),
+    click.option(
+        "--scenario",
+        type=click.Path(path_type=Path),
+        help="What the simulator does: latency, replies, failures. Implies --mock.",
+    ),
+    click.option(
+        "--local",
+        metavar="[GGUF]",
+        help="Ask a model on this machine: SmolLM2-135M-Instruct, or a .gguf file.",
+    ),
+)

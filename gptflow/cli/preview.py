@@ -1,0 +1,72 @@
+"""gptflow preview: show the exact messages of the first rows, without sending them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from gptflow.cli.options import debug_option, set_option, spec_argument
+from gptflow.errors import RowFailed, UsageError
+from gptflow.pipeline.conversation import converse
+from gptflow.pipeline.plan import Plan
+from gptflow.pipeline.token_estimate import estimate_tokens
+from gptflow.records import Call, Row
+from gptflow.run.prepare import load_plan
+
+
+@click.command("preview")
+@spec_argument
+@click.option("-n", "count", default=3, show_default=True, help="How many rows to show.")
+@click.option("--row", type=int, help="Show just this row, from 1.")
+@set_option
+@debug_option
+def command(spec: Path, overrides: tuple[str, ...], *, count: int, row: int | None) -> int:
+    r"""Show what the first rows of SPEC would be asked: the exact messages; nothing is sent.
+
+    A later step's messages hang on the replies before it, so each row is shown up to its first
+    call, and the steps that may follow are named.
+
+    \b
+    gptflow preview pipelines/label.yaml
+    gptflow preview pipelines/label.yaml --row 17
+    """
+    prepared = load_plan(spec, overrides=overrides, stdin=sys.stdin.buffer)
+    first, last = (row - 1, row) if row is not None else (0, count)
+    shown = 0
+    for each in prepared.rows(first, last):
+        shown += 1
+        click.echo("\n".join(_lines(prepared.plan, each)))
+    if not shown:
+        raise UsageError(f"the source has no row {first + 1}")
+    return 0
+
+
+def _lines(plan: Plan, row: Row) -> Iterator[str]:
+    yield click.style(f"row {row.position + 1}", bold=True)
+    try:
+        call = next(converse(plan, row), None)
+    except RowFailed as failed:
+        yield f"  cannot be asked: {failed.failure.message}"
+        return
+    except StopIteration:
+        call = None
+    if call is None:
+        yield "  no step applies: nothing is asked"
+        return
+    yield from _call_lines(call)
+    later = [step.name for step in plan.steps if step.name != call.step]
+    following = later[[step.name for step in plan.steps].index(call.step) :]
+    if following:
+        yield f"  then, in the same conversation: {', '.join(following)}"
+
+
+def _call_lines(call: Call) -> Iterator[str]:
+    tokens = estimate_tokens(call.messages)
+    params = "".join(f" {name}={value}" for name, value in call.params.items())
+    yield f"  step {call.step}: {call.model}{params}, about {tokens:,} tokens"
+    for message in call.messages:
+        yield click.style(f"  {message['role']}", dim=True)
+        yield from (f"    {line}" for line in message["content"].split("\n"))

@@ -1,0 +1,74 @@
+"""gptflow run: ask a model about every row, and write the answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from gptflow.cli.options import (
+    OptionalWeights,
+    debug_option,
+    server_options,
+    set_option,
+    spec_argument,
+    store_option,
+)
+from gptflow.cli.run_report import report
+from gptflow.run.prepare import prepare
+from gptflow.run.progress import choose_display
+from gptflow.run.runner import Runner, RunOptions
+from gptflow.run.server import ServerChoice
+
+
+@click.command("run", cls=OptionalWeights)
+@spec_argument
+@server_options
+@set_option
+@store_option
+@click.option("--fresh", is_flag=True, help="Start over: ask everything again.")
+@click.option(
+    "--retry",
+    type=click.Choice(["failed", "truncated"]),
+    help="Ask again the rows that failed, or whose reply was cut off.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@debug_option
+def command(  # noqa: PLR0913  # one parameter for each option of the verb
+    spec: Path,
+    choice: ServerChoice,
+    overrides: tuple[str, ...],
+    store: Path | None,
+    *,
+    fresh: bool,
+    retry: Literal["failed", "truncated"] | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    r"""Ask a model about every row of SPEC, and write the answers.
+
+    The same command again goes on where the last one stopped; what was answered once is not
+    asked again. Progress goes to stderr.
+
+    \b
+    gptflow run pipelines/label.yaml
+    gptflow run pipelines/label.yaml --set source.limit=20 --set model.name=gpt-4o
+    gptflow run pipelines/label.yaml --local
+    gptflow run pipelines/label.yaml --retry failed
+    gptflow run pipelines/label.yaml --json | jq .cost_usd
+    """
+    prepared = prepare(
+        spec, choice, overrides=overrides, environ=os.environ, stdin=sys.stdin.buffer
+    )
+    display = choose_display(sys.stderr, quiet=quiet)
+    summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
+    if as_json:
+        click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
+    else:
+        click.echo(report(summary, spec), nl=False)
+    return summary.exit_code

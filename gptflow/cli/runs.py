@@ -1,0 +1,67 @@
+"""gptflow runs: list the runs of a store."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from gptflow.cli.options import debug_option
+from gptflow.errors import UsageError
+from gptflow.run.prepare import STORE_FOLDER
+from gptflow.store.reader import StoreReader
+
+
+@click.command("runs")
+@click.argument("stores", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@debug_option
+def command(stores: tuple[Path, ...], *, as_json: bool) -> int:
+    r"""List the runs of STORES, by default of every store in .gptflow/, the newest last.
+
+    \b
+    gptflow runs
+    gptflow runs .gptflow/review-sentiment.db
+    """
+    paths = list(stores) or sorted(STORE_FOLDER.glob("*.db"))
+    if not paths:
+        raise UsageError(
+            f"no store in {STORE_FOLDER}/", hint="gptflow run SPEC makes one, in this folder"
+        )
+    rows = [row for path in paths for row in _rows(path)]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+        return 0
+    for row in rows:
+        click.echo(
+            f"{row['name']}  run {row['run']}  {row['began']}  {row['status']}"
+            f"{' (' + str(row['server']) + ')' if row['server'] else ''}:"
+            f" {row['done']:,} of {row['rows']:,} rows done, {row['failed']:,} failed"
+        )
+    return 0
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    with StoreReader(path) as reader:
+        rows: list[dict[str, object]] = []
+        for run in reader.runs():
+            counts = reader.counts(run.run_id)
+            rows.append(
+                {
+                    "store": str(path),
+                    "name": run.name,
+                    "run": run.run_id,
+                    "status": str(run.status),
+                    "server": run.server,
+                    "began": datetime.fromtimestamp(run.started_at)
+                    .astimezone()
+                    .isoformat(" ", "minutes"),
+                    "rows": run.rows,
+                    "done": counts.done,
+                    "failed": counts.failed,
+                    "output": run.output,
+                }
+            )
+        return rows

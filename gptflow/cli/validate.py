@@ -1,0 +1,55 @@
+"""gptflow validate: check a spec and list all its problems."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from gptflow.cli.options import debug_option, set_option, spec_argument
+from gptflow.errors import SpecError
+from gptflow.run.prepare import load_plan
+
+
+@click.command("validate")
+@spec_argument
+@set_option
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as a JSON array.")
+@debug_option
+def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
+    r"""Check SPEC, and list all its problems with file, line and column.
+
+    The file, its templates, and the first rows of its source are read; nothing is sent.
+
+    \b
+    gptflow validate pipelines/label.yaml
+    gptflow validate pipelines/label.yaml --set steps.label.when=true
+    """
+    problems = []
+    try:
+        plan = load_plan(spec, overrides=overrides, stdin=sys.stdin.buffer).plan
+    except SpecError as error:
+        if not as_json:
+            raise
+        problems = list(error.problems)
+    if as_json:
+        rows = [
+            {
+                "file": problem.place.file,
+                "line": problem.place.line,
+                "column": problem.place.column,
+                "message": problem.message,
+                "hint": problem.hint,
+            }
+            for problem in problems
+        ]
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+        return 2 if problems else 0
+    steps = len(plan.steps)
+    click.echo(
+        f"{spec}: no problems ({steps} step{'s' if steps != 1 else ''}, "
+        f"fields {', '.join(plan.fields) or 'none'})"
+    )
+    return 0

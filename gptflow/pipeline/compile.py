@@ -1,0 +1,368 @@
+"""From a spec to a plan, checking on the way everything that compiling can show to be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jinja2 import TemplateError
+
+from gptflow.errors import DataError, SpecError
+from gptflow.pipeline.extract.extractor import Extractor, build
+from gptflow.pipeline.extract.invalid import BadExtractor
+from gptflow.pipeline.extract.schema import FromSchema
+from gptflow.pipeline.identity import CallIdentity, digest_of
+from gptflow.pipeline.names import NAMESPACES, Scope
+from gptflow.pipeline.plan import Plan, StepPlan, Turn
+from gptflow.pipeline.prompts import RENDER_ERRORS, PromptEnvironment
+from gptflow.pipeline.texts import Text, TextChecker, file_text, spec_text
+from gptflow.spec.model import (
+    AnyExtractor,
+    ChoiceExtractor,
+    Example,
+    FileRef,
+    Labels,
+    SchemaExtractor,
+    Spec,
+    StepSpec,
+)
+from gptflow.spec.origin import KeyPath
+from gptflow.spec.paths import templates_folder
+from gptflow.spec.problems import Problem, in_order
+
+ENDPOINT = "chat/completions"
+
+
+def compile_plan(
+    spec: Spec,
+    *,
+    columns: Iterable[str] | None,
+    server: str = "",
+    known: Iterable[Problem] = (),
+) -> Plan:
+    """Compiles a spec.
+
+    Args:
+        spec: the spec.
+        columns: the columns that the source's first rows have; None if they are not known.
+        server: "" for paid answers; anything else sets the answers of a simulator or a local
+            model apart under call keys of their own.
+        known: problems that were found before, to be reported with those found here.
+
+    Raises:
+        SpecError: with every problem, in the order of the file.
+    """
+    columns = None if columns is None else tuple(columns)
+    compiler = Compiler(spec, columns, server)
+    plan = compiler.plan(partial(compile_plan, spec, columns=columns, server=server))
+    problems = in_order([*known, *compiler.problems])
+    if problems:
+        raise SpecError(problems)
+    return plan
+
+
+class Compiler:
+    """Compiles one spec. Goes on after a problem, so that all of them are found in one go."""
+
+    def __init__(self, spec: Spec, columns: tuple[str, ...] | None, server: str) -> None:
+        self._spec = spec
+        self._server = server
+        self._environment = PromptEnvironment(templates_folder(spec))
+        self._checker = TextChecker(self._environment)
+        self._scope = Scope(frozenset(spec.vars), columns)
+        self._identity: list[Any] = []
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What was found so far."""
+        return self._checker.problems
+
+    def plan(self, recipe: Callable[[], Plan]) -> Plan:
+        """The plan; of no use when there are problems."""
+        self._check_clashes()
+        where = self._expression(("source", "where"), self._spec.source.where, "source.where")
+        self._check_id_columns()
+        steps = tuple(self._step(index, step) for index, step in enumerate(self._spec.steps))
+        return Plan(
+            name=self._spec.name,
+            vars=self._spec.vars,
+            steps=steps,
+            where=where and _predicate(where, self._spec.vars),
+            digest=self._digest(),
+            recipe=recipe,
+        )
+
+    # ------------------------------------------------------------------ names
+
+    def _check_clashes(self) -> None:
+        """A name that two things bear would mean one of them, and nobody could say which."""
+        owners: dict[str, str] = dict.fromkeys(self._scope.columns or (), "a column of the source")
+        for name in self._spec.vars:
+            if name in owners:
+                self._clash(name, ("vars", name), "var", owners[name])
+            owners[name] = "a var"
+        for index, step in enumerate(self._spec.steps):
+            for name in step.extract:
+                if name in owners:
+                    self._clash(name, ("steps", index, "extract", name), "field", owners[name])
+        for name in NAMESPACES:
+            if name in (self._scope.columns or ()):
+                self._problem(
+                    f"the source has a column {name!r}, which templates use as a namespace",
+                    ("source",),
+                    f"templates see the column as row.{name}; rename it in the data",
+                )
+
+    def _clash(self, name: str, path: KeyPath, kind: str, owner: str) -> None:
+        place = self._spec.origin.place(path, key=True)
+        message = f"{kind} {name!r} has the name of {owner}"
+        self.problems.append(Problem(message, place, f"give the {kind} another name"))
+
+    def _check_id_columns(self) -> None:
+        columns = self._scope.columns
+        for name in self._spec.source.id_columns if columns else ():
+            if name not in (columns or ()):
+                self._problem(
+                    f"the source has no column {name!r} (source.id)",
+                    ("source", "id"),
+                    f"it has {', '.join(columns or ())}",
+                )
+
+    def _problem(self, message: str, path: KeyPath, hint: str | None = None) -> None:
+        self.problems.append(Problem(message, self._spec.origin.place(path), hint))
+
+    # ------------------------------------------------------------------ steps
+
+    def _step(self, index: int, step: StepSpec) -> StepPlan:
+        path: KeyPath = ("steps", index)
+        what = f"of step {step.name!r}"
+        when = self._expression((*path, "when"), step.when, f"when {what}")
+        turns = self._turns(path, step, what)
+        extractors = self._extractors(path, step)
+        model = self._spec.model.merged(step.model)
+        params = model.params | self._response_format(path, step, extractors)
+        identity = CallIdentity(
+            endpoint=ENDPOINT,
+            model=model.name or "",
+            params=params,
+            step=step.name,
+            server=self._server,
+        )
+        compiled = StepPlan(
+            name=step.name,
+            turns=turns,
+            when=when,
+            model=model.name or "",
+            params=params,
+            identity=identity,
+            extractors=extractors,
+            reask=step.on_invalid.reask,
+            keep_invalid=step.on_invalid.then == "keep",
+        )
+        self._identity.append(
+            [step.name, step.when, model.name, params, step.on_invalid.model_dump()]
+        )
+        self._scope.steps[step.name] = frozenset([*compiled.fields, *step.extract])
+        return compiled
+
+    def _turns(self, path: KeyPath, step: StepSpec, what: str) -> tuple[Turn, ...]:
+        texts: list[tuple[str, Text | None]] = []
+        if step.system is not None:
+            texts.append(("system", self._text((*path, "system"), step.system, f"system {what}")))
+        for number, (example, example_path) in enumerate(self._examples(path, step), start=1):
+            named = f"example {number} {what}"
+            for role in ("user", "assistant"):
+                place, example_text = (*example_path, role), getattr(example, role)
+                texts.append((role, spec_text(self._spec.origin, place, example_text, named)))
+        texts.append(("user", self._text((*path, "prompt"), step.prompt, f"prompt {what}")))
+        turns = []
+        for role, text in texts:
+            if text is None or not self._checker.check(text, self._scope):
+                continue
+            template = self._environment.from_string(text.template)
+            turns.append(Turn(role, template, text.what.removesuffix(f" {what}")))
+        self._identity.append([[role, text and text.text] for role, text in texts])
+        return tuple(turns)
+
+    def _text(self, path: KeyPath, value: str | FileRef, what: str) -> Text | None:
+        """The template behind `prompt: text` or `prompt: {file: ...}`; None if it is missing."""
+        if isinstance(value, str):
+            return spec_text(self._spec.origin, path, value, what)
+        file = self._file((*path, "file"), value.file, what, self._environment.folder_loader.root)
+        if file is None:
+            return None
+        found, content = file
+        return file_text(found, content, what)
+
+    def _file(self, path: KeyPath, name: str, what: str, folder: Path) -> tuple[Path, str] | None:
+        """A file that the spec names, inside `folder`, with its text; None with a problem noted."""
+        found = (folder / name).resolve()
+        if not found.is_relative_to(folder):
+            self._problem(f"{name!r} lies outside of {folder.name}/ ({what})", path)
+        elif not found.is_file():
+            self._problem(f"no file {name!r} in {folder.name}/ ({what})", path)
+        else:
+            try:
+                return found, found.read_text("utf-8-sig")
+            except UnicodeDecodeError as error:
+                self._problem(f"{name!r} is not UTF-8: byte {error.start} ({what})", path)
+        return None
+
+    def _examples(self, path: KeyPath, step: StepSpec) -> list[tuple[Example, KeyPath]]:
+        """The few-shot turns of a step, with where each one stands."""
+        where = (*path, "examples")
+        if not isinstance(step.examples, FileRef):
+            return [(example, (*where, i)) for i, example in enumerate(step.examples or ())]
+        what = f"examples of step {step.name!r}"
+        name = step.examples.file
+        file = self._file((*where, "file"), name, what, self._environment.folder_loader.root)
+        if file is None:
+            return []
+        examples = []
+        for number, line in enumerate(file[1].split("\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                turn = msgspec.json.decode(line, type=dict[str, str])
+                examples.append((Example(**turn), (*where, "file")))
+            except (ValueError, TypeError):
+                self._problem(
+                    f'{name}, line {number}: expected {{"user": "...", "assistant": "..."}}',
+                    (*where, "file"),
+                )
+        return examples
+
+    # ------------------------------------------------------------------ extractors
+
+    def _extractors(self, path: KeyPath, step: StepSpec) -> tuple[Extractor, ...]:
+        extractors = []
+        for name, extractor in step.extract.items():
+            where = (*path, "extract", name)
+            try:
+                extractors.append(self._extractor(where, name, extractor))
+            except BadExtractor as bad:
+                at = self._spec.origin.place((*where, bad.key, *bad.path), offset=bad.offset)
+                self.problems.append(Problem(f"{bad} (field {name!r})", at, bad.hint))
+        return tuple(extractors)
+
+    def _extractor(self, path: KeyPath, name: str, spec: AnyExtractor) -> Extractor:
+        labels = spec.labels if isinstance(spec, ChoiceExtractor) else spec.one_of
+        key = (
+            "choice" if isinstance(spec, ChoiceExtractor) and spec.choice is not True else "one_of"
+        )
+        schema = self._schema(path, spec) if isinstance(spec, SchemaExtractor) else None
+        resolved = None if labels is None else self._labels((*path, key), labels)
+        self._identity.append([name, spec.model_dump(by_alias=True), resolved, schema])
+        return build(name, spec, resolved, schema)
+
+    def _labels(self, path: KeyPath, labels: Labels) -> tuple[str, ...]:
+        """The labels themselves, where they may be given as a template over the vars."""
+        if isinstance(labels, list):
+            return tuple(labels)
+        text = labels.strip()
+        if not (text.startswith("{{") and text.endswith("}}")):
+            raise BadExtractor(
+                f"expected a list of labels, or a template that gives one, found {labels!r}",
+                key=str(path[-1]),
+                hint='write [positive, negative] or "{{ labels }}"',
+            )
+        inner = spec_text(self._spec.origin, path, labels, f"{path[-1]} of field {path[-2]!r}")
+        if not self._checker.check(inner, Scope(self._scope.vars, ())):
+            return ("?",)  # noted; any label lets the other checks of this field go on
+        try:
+            value = self._environment.expression(text[2:-2])(self._variables())
+        except RENDER_ERRORS:
+            return ("?",)
+        if not isinstance(value, list | tuple) or not value:
+            raise BadExtractor(f"expected a list of labels, found {value!r}", key=str(path[-1]))
+        return tuple(str(label) for label in value)
+
+    def _schema(self, path: KeyPath, spec: SchemaExtractor) -> dict[str, Any]:
+        """A JSON Schema, read from its file where the spec says {file: ...}."""
+        name = spec.json_schema.get("file")
+        if not isinstance(name, str) or len(spec.json_schema) > 1:
+            return spec.json_schema
+        what = f"schema of field {path[-1]!r}"
+        file = self._file((*path, "schema", "file"), name, what, self._spec.folder)
+        if file is None:
+            return {}
+        try:
+            return msgspec.json.decode(file[1], type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            self._problem(f"{name} is not a JSON Schema: {error}", (*path, "schema", "file"))
+            return {}
+
+    def _response_format(
+        self, path: KeyPath, step: StepSpec, extractors: tuple[Extractor, ...]
+    ) -> dict[str, Any]:
+        if not step.structured:
+            return {}
+        formats = [e.response_format() for e in extractors if isinstance(e, FromSchema)]
+        if len(formats) != 1:
+            self._problem(
+                f"structured needs exactly one schema extractor, step {step.name!r} "
+                f"has {len(formats) or 'none'}",
+                (*path, "structured"),
+                "give the step one field with {schema: ...}",
+            )
+        return {"response_format": formats[0]} if formats else {}
+
+    # ------------------------------------------------------------------ expressions and identity
+
+    def _expression(
+        self, path: KeyPath, source: str | None, what: str
+    ) -> Callable[[Mapping[str, Any]], Any] | None:
+        if source is None:
+            return None
+        text = spec_text(self._spec.origin, path, source, what, is_expression=True)
+        if "{{" in source or "{%" in source:
+            self._problem(
+                f"expected an expression without braces ({what})",
+                path,
+                "write it as in: label == 'negative'",
+            )
+            return None
+        if not self._checker.check(text, self._scope):
+            return None
+        try:
+            return self._environment.expression(source)
+        except TemplateError as error:
+            self._checker.note(text, error)
+            return None
+
+    def _variables(self) -> dict[str, Any]:
+        return {**self._spec.vars, "vars": self._spec.vars}
+
+    def _digest(self) -> str:
+        """What a row's result hangs on, besides the row."""
+        sources = dict(self._checker.sources)
+        if self._checker.is_dynamic:
+            sources |= self._environment.folder_loader.all_texts()
+        spec_vars = self._spec.vars
+        return digest_of([self._server, spec_vars, self._spec.source.id, self._identity, sources])
+
+
+def _predicate(
+    expression: Callable[[Mapping[str, Any]], Any], spec_vars: dict[str, Any]
+) -> Callable[[Mapping[str, Any]], bool]:
+    """An expression as a question about a row's columns."""
+
+    def holds(columns: Mapping[str, Any]) -> bool:
+        names = {**spec_vars, **columns, "row": columns, "vars": spec_vars}
+        try:
+            return bool(expression(names))
+        except RENDER_ERRORS as error:
+            raise DataError(
+                f"source.where cannot be evaluated for the row {_shortened(columns)}: {error}",
+                hint="test for what may be missing: title is defined and title",
+            ) from error
+
+    return holds
+
+
+def _shortened(columns: Mapping[str, Any]) -> str:
+    text = str(dict(columns))
+    return text if len(text) <= 120 else f"{text[:117]}..."

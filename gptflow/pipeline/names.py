@@ -1,0 +1,165 @@
+"""Which names a template may use, and where it uses others: the check behind "no column is named".
+
+Jinja's own parser says which names a template takes from outside; its lexer says where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from jinja2 import Environment, nodes
+from jinja2.meta import find_undeclared_variables
+
+NAMESPACES = ("row", "vars", "steps")
+STEP_ATTRIBUTES = ("reply", "fields")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The names that exist at one point of a spec."""
+
+    vars: frozenset[str] = frozenset()
+    columns: tuple[str, ...] | None = None
+    """None where the source's columns are not known: then any other name may be one."""
+    steps: dict[str, frozenset[str]] = field(default_factory=dict)
+    """The fields of each earlier step, by the step's name."""
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields of all earlier steps."""
+        return frozenset().union(*self.steps.values())
+
+    def names(self) -> set[str]:
+        """Everything that can be named without a namespace."""
+        return {*NAMESPACES, *self.vars, *(self.columns or ()), *self.fields}
+
+    def members(self, namespace: str) -> frozenset[str] | None:
+        """What `namespace.` can be followed by; None where anything can."""
+        if namespace == "row":
+            return None if self.columns is None else frozenset(self.columns)
+        return self.vars if namespace == "vars" else frozenset(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownName:
+    """A name that nothing provides, and where it stands in the template's text."""
+
+    name: str
+    offset: int
+    namespace: str = ""
+    """`row`, `vars` or `steps` where it follows one of these."""
+    candidates: frozenset[str] = frozenset()
+    """What could stand there."""
+
+
+def unknown_names(environment: Environment, text: str, scope: Scope) -> list[UnknownName]:
+    """Every use of a name in a template that nothing provides, in the order of the text.
+
+    A name that the template itself tests (`is defined`, `default(...)`) may be missing: that is
+    how a spec says that some rows lack a column.
+    """
+    tree = environment.parse(text)
+    outside = find_undeclared_variables(tree)
+    forgiven = set(_tested_names(tree))
+    tokens = _name_tokens(environment, text)
+    known = scope.names()
+    found = []
+    if scope.columns is not None:
+        for name in outside - known - forgiven - set(environment.globals):
+            places = [t.offset for t in tokens if t.name == name and t.before not in (".", "|")]
+            found.append(UnknownName(name, places[0] if places else 0, "", frozenset(known)))
+    found.extend(_unknown_members(tree, tokens, scope, outside))
+    return sorted(found, key=lambda unknown: unknown.offset)
+
+
+def _unknown_members(
+    tree: nodes.Template, tokens: list[NameToken], scope: Scope, outside: set[str]
+) -> Iterator[UnknownName]:
+    """Uses such as `row.txet` and `steps.lable`, where the namespace is ours."""
+    for namespace, name, line in _member_uses(tree):
+        members = scope.members(namespace) if namespace in outside else None
+        if members is None or name in members or (namespace != "steps" and hasattr(dict, name)):
+            continue
+        places = [
+            token.offset
+            for token in tokens
+            if token.name == name and token.line == line and token.before in (".", "[")
+        ]
+        yield UnknownName(name, places[0] if places else 0, namespace, members)
+
+
+def _member_uses(tree: nodes.Template) -> Iterator[tuple[str, str, int]]:
+    for attribute in tree.find_all(nodes.Getattr):
+        if isinstance(attribute.node, nodes.Name) and attribute.node.name in NAMESPACES:
+            yield attribute.node.name, attribute.attr, attribute.lineno
+    for item in tree.find_all(nodes.Getitem):
+        owner, key = item.node, item.arg
+        if not (isinstance(owner, nodes.Name) and owner.name in NAMESPACES):
+            continue
+        if isinstance(key, nodes.Const) and isinstance(key.value, str):
+            yield owner.name, key.value, item.lineno
+
+
+def _tested_names(tree: nodes.Template) -> Iterator[str]:
+    defaults = (use.node for use in tree.find_all(nodes.Filter) if use.name in ("default", "d"))
+    tests = (
+        test.node for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined")
+    )
+    for node in (*defaults, *tests):
+        if node is None:  # a {% filter default %} block
+            continue
+        if isinstance(node, nodes.Name):
+            yield node.name
+        yield from (name.name for name in node.find_all(nodes.Name))
+
+
+@dataclass(frozen=True, slots=True)
+class NameToken:
+    """A name, or the text of a subscript, where it stands in a template."""
+
+    name: str
+    line: int
+    offset: int
+    before: str
+    """The operator right before it: a dot, a bracket, a bar, or nothing."""
+
+
+def _name_tokens(environment: Environment, text: str) -> list[NameToken]:
+    tokens = []
+    position, before = 0, ""
+    for line, kind, value in environment.lex(text):
+        # The lexer drops the white space that {%- takes away, so offsets are looked up, not summed.
+        position = max(text.find(value, position), position)
+        if kind == "name":
+            tokens.append(NameToken(value, line, position, before))
+        elif kind == "string":
+            tokens.append(NameToken(value[1:-1], line, position + 1, before))
+        position += len(value)
+        if kind != "whitespace":
+            before = value if kind == "operator" else ""
+    return tokens
+
+
+def included_templates(environment: Environment, text: str) -> list[tuple[str | None, int]]:
+    """The templates that a template includes, imports or extends, with the offset of each name.
+
+    None in place of a name that is only known when it runs.
+    """
+    tree = environment.parse(text)
+    tokens = _name_tokens(environment, text)
+    found: list[tuple[str | None, int]] = []
+    kinds = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+    statements = [node for kind in kinds for node in tree.find_all(kind)]
+    for node in statements:
+        target: nodes.Expr = node.template  # type: ignore[attr-defined]  # all four have one
+        names = [target.value] if isinstance(target, nodes.Const) else [None]
+        if isinstance(target, nodes.Tuple | nodes.List):
+            names = [item.value if isinstance(item, nodes.Const) else None for item in target.items]
+        for name in names:
+            if name is None or not isinstance(name, str):
+                found.append((None, 0))
+                continue
+            places = [t.offset for t in tokens if t.name == name and t.line >= node.lineno]
+            found.append((name, places[0] if places else 0))
+    return found

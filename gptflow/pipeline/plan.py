@@ -1,0 +1,101 @@
+"""A plan: a spec compiled. Templates are parsed, extractors built, what all calls share is hashed.
+
+Pure values: nothing here reads a clock, a network or a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import Template
+
+from gptflow.pipeline.extract.extractor import Extractor, extract_all, wanted
+from gptflow.pipeline.identity import CallIdentity
+from gptflow.pipeline.prompts import render
+from gptflow.records import Call, Fields, Message, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message that a step adds to the conversation."""
+
+    role: str
+    template: Template
+    what: str
+    """For messages: "prompt", "system message", "example 2"."""
+
+    def text(self, names: dict[str, Any]) -> str:
+        """The message's content for a row. Raises what `prompts.render` raises."""
+        return render(self.template, names)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """A step, compiled."""
+
+    name: str
+    turns: tuple[Turn, ...]
+    """The system message if there is one, the examples, then the prompt."""
+    when: Callable[[Mapping[str, Any]], Any] | None
+    model: str
+    params: dict[str, Any]
+    identity: CallIdentity
+    extractors: tuple[Extractor, ...]
+    reask: int
+    keep_invalid: bool
+    fields: tuple[str, ...] = field(init=False)
+    """All fields that the step gives, in the order of the spec."""
+
+    def __post_init__(self) -> None:
+        fields = tuple(name for extractor in self.extractors for name in extractor.fields)
+        object.__setattr__(self, "fields", fields)
+
+    def call(self, messages: Sequence[Message], row: Row) -> Call:
+        """The call that asks this step's question of a row, with all turns so far."""
+        asked = list(messages)
+        return Call(self.identity.key(asked, row), self.name, self.model, asked, self.params)
+
+    def extract(self, reply_text: str) -> Fields:
+        """The step's fields out of a reply; raises Invalid with everything that is wrong."""
+        return extract_all(self.extractors, reply_text)
+
+    def correction(self, complaint: str) -> str:
+        """What the model is told when its reply was not accepted."""
+        return (
+            f"Your reply cannot be used: {complaint}.\n"
+            f"Please answer again with {wanted(self.extractors)}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A spec compiled: what each row is asked, and what comes out."""
+
+    name: str
+    vars: dict[str, Any]
+    steps: tuple[StepPlan, ...]
+    where: Callable[[Mapping[str, Any]], bool] | None
+    digest: str
+    """Hex; the same for every plan that would do the same with a row. Which rows there are,
+    how wide to run and where the output goes are not part of it."""
+    recipe: Callable[[], Plan] = field(repr=False)
+    """Compiles this plan again: templates do not pickle, so a plan travels as its recipe."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All fields of a finished row, in the order of the spec."""
+        return tuple(name for step in self.steps for name in step.fields)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that are asked, each once."""
+        return tuple(dict.fromkeys(step.model for step in self.steps))
+
+    def __reduce__(self) -> tuple[Callable[[Callable[[], Plan]], Plan], tuple[Callable[[], Plan]]]:
+        return _from_recipe, (self.recipe,)
+
+
+def _from_recipe(recipe: Callable[[], Plan]) -> Plan:
+    return recipe()

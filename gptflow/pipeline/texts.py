@@ -1,0 +1,163 @@
+"""The texts of a spec that are compiled: templates and expressions, wherever they are written.
+
+A text knows where it stands, in the spec or in a file of its own, so that a problem in it can
+point at the character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
+
+from gptflow.pipeline.names import Scope, UnknownName, included_templates, unknown_names
+from gptflow.pipeline.prompts import PromptEnvironment
+from gptflow.spec.origin import KeyPath, Origin
+from gptflow.spec.problems import Place, Problem, did_you_mean, place_in_text
+
+MAX_NAMES_IN_HINT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A template, or an expression, of a spec."""
+
+    text: str
+    what: str
+    """For messages: "prompt of step 'label'"."""
+    place: Callable[[int | None, int | None], Place]
+    """The place of (offset, length) in it; of all of it for (None, None)."""
+    is_expression: bool = False
+
+    @property
+    def template(self) -> str:
+        """The text as a template: an expression is put in braces."""
+        return f"{{{{ {self.text} }}}}" if self.is_expression else self.text
+
+    def at(self, offset: int, length: int) -> Place:
+        """The place of a stretch of `template`."""
+        return self.place(max(0, offset - 3 * self.is_expression), length)
+
+    def line(self, number: int) -> Place:
+        """The place of a line of `template`, from 1, without the white space around it."""
+        lines = self.text.split("\n")
+        line = lines[min(number, len(lines)) - 1]
+        start = sum(len(before) + 1 for before in lines[: min(number, len(lines)) - 1])
+        indent = len(line) - len(line.lstrip())
+        return self.place(start + indent, max(1, len(line.strip())))
+
+
+def spec_text(
+    origin: Origin, path: KeyPath, text: str, what: str, *, is_expression: bool = False
+) -> Text:
+    """A text that stands in the spec itself."""
+
+    def place(offset: int | None, length: int | None) -> Place:
+        return origin.place(path, offset=offset, length=length)
+
+    return Text(text, what, place, is_expression)
+
+
+def file_text(path: Path, text: str, what: str) -> Text:
+    """A text that is a whole file."""
+
+    def place(offset: int | None, length: int | None) -> Place:
+        return place_in_text(shown_path(path), text, offset or 0, length or 1)
+
+    return Text(text, what, place)
+
+
+def shown_path(path: Path) -> str:
+    """A path as a person would type it: relative to the working directory if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+class TextChecker:
+    """Finds what is wrong with the texts of a spec: syntax, names, included files.
+
+    `sources` gathers the text of every template file that was seen, by name: a plan's identity
+    hangs on them too. `is_dynamic` is whether a template includes a file by a computed name.
+    """
+
+    def __init__(self, environment: PromptEnvironment) -> None:
+        self._environment = environment
+        self.problems: list[Problem] = []
+        self.sources: dict[str, str] = {}
+        self.is_dynamic = False
+
+    def check(self, text: Text, scope: Scope) -> bool:
+        """Notes the problems of a text; whether it can be compiled."""
+        try:
+            self._environment.compile(text.template)
+        except TemplateSyntaxError as error:
+            self.problems.append(self._syntax_problem(text, error))
+            return False
+        for unknown in unknown_names(self._environment, text.template, scope):
+            self.problems.append(_name_problem(text, unknown, scope))
+        includes = included_templates(self._environment, text.template)
+        checked = [self._check_include(text, name, offset, scope) for name, offset in includes]
+        return all(checked)
+
+    def _check_include(self, text: Text, name: str | None, offset: int, scope: Scope) -> bool:
+        if name is None:
+            self.is_dynamic = True
+            return True
+        try:
+            path = self._environment.folder_loader.path(name)
+            source = path.read_text("utf-8-sig")
+        except (TemplateNotFound, UnicodeDecodeError):
+            problem = Problem(
+                f"no template file {name!r} in the templates folder ({text.what})",
+                text.at(offset, len(name)),
+                "includes are looked up in the folder that `templates` names, and nowhere else",
+            )
+            self.problems.append(problem)
+            return False
+        if name in self.sources:
+            return True
+        self.sources[name] = source
+        return self.check(file_text(path, source, f"included by the {text.what}"), scope)
+
+    def _syntax_problem(self, text: Text, error: TemplateSyntaxError) -> Problem:
+        message = error.message or "template syntax error"
+        hint = None
+        words = message.split("'")
+        if message.startswith("No ") and len(words) > 1:  # No filter named 'trunc'
+            kind = self._environment.filters if "filter" in message else self._environment.tests
+            meant = did_you_mean(words[1], kind)
+            hint = f"did you mean {meant!r}?" if meant else None
+        elif "{" in text.text and "{{" not in text.text and "{%" not in text.text:
+            hint = "write {{ name }} with two braces for a value"
+        message = message[0].lower() + message[1:].rstrip(".")
+        return Problem(f"{message} ({text.what})", text.line(error.lineno), hint)
+
+    def note(self, text: Text, error: TemplateError | Exception) -> None:
+        """Notes a problem with the whole of a text."""
+        self.problems.append(Problem(f"{error} ({text.what})", text.place(None, None)))
+
+
+def _name_problem(text: Text, unknown: UnknownName, scope: Scope) -> Problem:
+    place = text.at(unknown.offset, len(unknown.name))
+    meant = did_you_mean(unknown.name, unknown.candidates)
+    suggestion = f" Did you mean {meant!r}?" if meant else ""
+    if unknown.namespace:
+        shown = _shortened(sorted(unknown.candidates))
+        return Problem(
+            f"{unknown.namespace} has no {unknown.name!r} ({text.what})",
+            place,
+            f"it has {shown or 'nothing'}.{suggestion}",
+        )
+    columns = _shortened(list(scope.columns or ())) or "no columns"
+    return Problem(
+        f"no column, field or var is named {unknown.name!r} ({text.what})",
+        place,
+        f"the source has {columns}.{suggestion}",
+    )
+
+
+def _shortened(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMES_IN_HINT])
+    return shown + (", ..." if len(names) > MAX_NAMES_IN_HINT else "")

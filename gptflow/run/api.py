@@ -1,0 +1,68 @@
+"""The door for Python: load a spec, run it. The same work as the command line's, in a call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gptflow.run.begin import Retry
+from gptflow.run.display import NoDisplay
+from gptflow.run.loop import outside_of_any_loop
+from gptflow.run.prepare import prepare
+from gptflow.run.progress import choose_display
+from gptflow.run.runner import Runner, RunOptions
+from gptflow.run.server import ServerChoice
+from gptflow.run.summary import RunSummary
+from gptflow.spec.model import Spec
+
+
+def load_spec(path: str | Path, set: Mapping[str, Any] | None = None) -> Spec:  # noqa: A002  # as --set
+    """Reads a spec and checks all of it; nothing is sent.
+
+    Args:
+        path: the YAML file.
+        set: values in place of the file's, by path: {"model.temperature": 0}.
+
+    Raises:
+        SpecError: with every problem of the file, each with its line and column.
+        DataError: the first rows of the source cannot be read.
+    """
+    return prepare(path, values=set).spec
+
+
+def run(
+    spec: Spec | str | Path,
+    *,
+    server: ServerChoice | None = None,
+    store: str | Path | None = None,
+    fresh: bool = False,
+    retry: Retry | None = None,
+    progress: bool = False,
+) -> RunSummary:
+    """Runs a spec to its end, as `gptflow run` does. Blocks; works in a notebook too.
+
+    Args:
+        spec: a spec that was loaded, or its file.
+        server: who answers: ServerChoice(mock=True), ServerChoice(local=True),
+            ServerChoice(config=Path("keys.json")); by default config.json or OPENAI_API_KEY.
+        store: the store's file; by default .gptflow/NAME.db in the working directory.
+        fresh: start over and ask everything again.
+        retry: "failed" or "truncated": ask these rows again.
+        progress: show the progress on stderr.
+
+    Returns:
+        The counts, the cost, the output's path; `iter_rows()` streams the rows from the store.
+        A failed row is no exception: see `failed` and `failures`.
+
+    Raises:
+        GptflowError: bad spec, config or data; a store in use; an output that cannot be written.
+    """
+    options = RunOptions(Path(store) if store else None, fresh=fresh, retry=retry)
+    display = choose_display(sys.stderr) if progress else NoDisplay()
+
+    def work() -> RunSummary:
+        return Runner(prepare(spec, server or ServerChoice()), options, display).run()
+
+    return outside_of_any_loop(work)

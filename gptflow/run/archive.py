@@ -1,0 +1,30 @@
+"""The store as a worker sees it: one run's replies and results."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gptflow.records import Call, Reply, RowResult
+from gptflow.store.records import RunRecord
+from gptflow.store.store import Store
+
+
+class RunArchive:
+    """Reads and writes for one run. Lives on the thread that opened the store."""
+
+    def __init__(self, store: Store, run: RunRecord) -> None:
+        self._store = store
+        self._run_id = run.run_id
+        self._since_run = run.run_id if run.fresh else 0
+
+    def find_reply(self, call_key: bytes) -> bytes | None:
+        """The body of a stored reply; a fresh run reuses only its own."""
+        return self._store.reader.find_reply(call_key, self._since_run)
+
+    def save_reply(self, call: Call, reply: Reply) -> asyncio.Future[None]:
+        """Resolves when the reply is on disk."""
+        return self._store.save_reply(self._run_id, call, reply)
+
+    def save_result(self, result: RowResult) -> asyncio.Future[None]:
+        """Resolves when the row's result, and all its replies, are on disk."""
+        return self._store.save_result(self._run_id, result)

@@ -1,0 +1,48 @@
+"""What a run shows to a person while it goes on, whatever the screen is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gptflow.run.begin import Beginning
+from gptflow.run.events import RunEvent
+from gptflow.run.prepare import Prepared
+from gptflow.run.tally import Tally
+
+
+class Display(Protocol):
+    """Shows a run. All methods are called on the thread of the run."""
+
+    def begin(self, prepared: Prepared, beginning: Beginning, tally: Tally) -> None:
+        """Called once, before the first call."""
+
+    def update(self, tally: Tally) -> None:
+        """Called every quarter of a second."""
+
+    def hear(self, event: RunEvent) -> None:
+        """Called for each event; quick, and never raises."""
+
+    def draining(self, in_flight: int) -> None:
+        """Called at the first Ctrl-C, with the conversations that are waited for."""
+
+    def end(self) -> None:
+        """Called when nothing moves any more."""
+
+
+class NoDisplay:
+    """Shows nothing: for runs that a program starts."""
+
+    def begin(self, prepared: Prepared, beginning: Beginning, tally: Tally) -> None:
+        """Shows nothing."""
+
+    def update(self, tally: Tally) -> None:
+        """Shows nothing."""
+
+    def hear(self, event: RunEvent) -> None:
+        """Shows nothing."""
+
+    def draining(self, in_flight: int) -> None:
+        """Shows nothing."""
+
+    def end(self) -> None:
+        """Shows nothing."""

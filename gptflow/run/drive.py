@@ -1,0 +1,52 @@
+"""Driving a worker: while it works, the screen is kept fresh and signals are heeded."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gptflow.run.display import Display
+from gptflow.run.first_calls import FirstCalls
+from gptflow.run.interrupt import Interruption
+from gptflow.run.tally import Tally
+from gptflow.run.worker import Worker
+
+REFRESH_S = 0.25
+
+
+async def drive(
+    worker: Worker, concurrency: int, *, display: Display, tally: Tally, first_calls: FirstCalls
+) -> int | None:
+    """Lets a worker work to its end.
+
+    Returns:
+        The signal that interrupted it, or None.
+
+    Raises:
+        RunStopped: the first calls all failed alike, or no call can be answered any more.
+    """
+    work = asyncio.ensure_future(worker.run(concurrency))
+
+    def drain() -> None:
+        worker.stop()
+        display.draining(worker.in_flight)
+
+    interruption = Interruption(drain, work.cancel)
+    first_calls.on_verdict = work.cancel
+    refresher = asyncio.ensure_future(_refresh(display, tally))
+    with interruption.handling():
+        try:
+            await work
+        except asyncio.CancelledError:
+            if interruption.signal is None and first_calls.verdict is None:
+                raise
+        finally:
+            refresher.cancel()
+    if first_calls.verdict is not None:
+        raise first_calls.verdict
+    return interruption.signal
+
+
+async def _refresh(display: Display, tally: Tally) -> None:
+    while True:
+        display.update(tally)
+        await asyncio.sleep(REFRESH_S)

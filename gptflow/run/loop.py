@@ -1,0 +1,46 @@
+"""The event loop that a run lives on: uvloop where it exists, apart from any loop of the caller."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end on a loop of its own, and gives its result."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:  # Windows has no uvloop
+        from asyncio import new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(coroutine)
+
+
+def outside_of_any_loop(work: Callable[[], T]) -> T:
+    """Calls a blocking function that starts a loop; in a thread if the caller stands in a loop.
+
+    That is the case in a notebook: its cells run inside a loop that cannot be entered again.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001  # carried over to the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=body, name="gptflow-run")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

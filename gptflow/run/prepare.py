@@ -1,0 +1,121 @@
+"""Preparing: everything that is checked before a run touches the store or asks anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gptflow.data.key import record_key
+from gptflow.data.selection import Selection
+from gptflow.data.sources.source import Source, first_columns, open_source
+from gptflow.engine.config import Config
+from gptflow.errors import DataError, SpecError
+from gptflow.pipeline.compile import compile_plan
+from gptflow.pipeline.plan import Plan
+from gptflow.records import Row
+from gptflow.run.server import MOCK, ServerChoice
+from gptflow.spec.load import read_spec
+from gptflow.spec.model import Spec
+from gptflow.spec.paths import resolve_output
+from gptflow.spec.problems import Problem
+
+STORE_FOLDER = Path(".gptflow")
+"""Where stores lie, in the working directory."""
+
+ROWS_LOOKED_AT = 100
+"""The columns of a source are those of so many rows, when templates are checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A spec that was checked and compiled, with its source at hand."""
+
+    spec: Spec
+    plan: Plan
+    source: Source
+    choice: ServerChoice
+    config: Config | None
+    """The keys; None where a simulator or a local model answers, or nothing is to be asked."""
+
+    @property
+    def selection(self) -> Selection:
+        """The rows of the source that the spec wants."""
+        return Selection.of(self.spec.source, self.plan.where)
+
+    @property
+    def output(self) -> Path:
+        """The file for the finished rows. Simulated rows never take the place of real ones."""
+        path = resolve_output(self.spec)
+        if self.choice.name == MOCK:
+            return path.with_name(f"{path.stem}.simulated{path.suffix}")
+        return path
+
+    def store_path(self, chosen: Path | None) -> Path:
+        """The file of the store."""
+        return chosen or STORE_FOLDER / f"{self.spec.name}.db"
+
+    def rows(self, first: int, last: int) -> Iterator[Row]:
+        """The selected rows from position `first` up to `last`; for looking, not for running."""
+        where = self.plan.where
+        wanted = (r for r in self.source.records() if where is None or where(r.columns))
+        for position, record in enumerate(islice(wanted, last)):
+            if position >= first:
+                key = record_key(record, self.spec.source.id_columns)
+                yield Row(position, record.number, key, 0, record.raw, record.columns)
+
+
+def prepare(
+    spec: Spec | str | Path,
+    choice: ServerChoice | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    stdin: BinaryIO | None = None,
+) -> Prepared:
+    """Reads, checks and compiles a spec.
+
+    No request is sent, and nothing is written but a copy of standard input, where that is the
+    source.
+
+    Args:
+        spec: a file, or what was read from one before.
+        choice: who is to answer; None where nothing will be asked.
+        overrides: as `--set` takes them, "path=value".
+        values: the same from Python, by path.
+        stdin: read in place of standard input.
+
+    Raises:
+        SpecError: with every problem of the file, in its order.
+        DataError: the first rows of the source cannot be read.
+        ConfigError: there are no keys, or their file is wrong.
+    """
+    problems: list[Problem] = []
+    if not isinstance(spec, Spec):
+        draft = read_spec(spec, overrides=overrides, values=values, environ=os.environ)
+        problems.extend(draft.problems)
+        if draft.spec is None:
+            raise SpecError(problems)
+        spec = draft.spec
+    source, columns = _source(spec, stdin, has_problems=bool(problems))
+    server = choice.name if choice else ""
+    plan = compile_plan(spec, columns=columns, server=server, known=problems)
+    assert source is not None  # a source that cannot be opened is a problem, or was raised
+    config = choice.find_config(os.environ) if choice else None
+    return Prepared(spec, plan, source, choice or ServerChoice(), config)
+
+
+def _source(
+    spec: Spec, stdin: BinaryIO | None, *, has_problems: bool
+) -> tuple[Source | None, list[str] | None]:
+    """The source and its columns; where the spec has problems already, as far as it goes."""
+    try:
+        source = open_source(spec, spool_folder=STORE_FOLDER / "stdin", stdin=stdin)
+        return source, first_columns(source, ROWS_LOOKED_AT) or None
+    except DataError:
+        if has_problems:
+            return None, None
+        raise

@@ -1,0 +1,196 @@
+"""Progress: a live bar on a terminal, one plain line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TextIO
+
+from gptflow.engine.events import KeyExhausted, KeyRetired, ModelMissing
+from gptflow.run.begin import Beginning
+from gptflow.run.display import Display, NoDisplay
+from gptflow.run.events import RunEvent
+from gptflow.run.prepare import Prepared
+from gptflow.run.price import cost_usd
+from gptflow.run.tally import Tally
+from gptflow.run.words import duration, money, token_count
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+PLAIN_INTERVAL_S = 10.0
+PRICE_INTERVAL_S = 2.0
+Clock = Callable[[], float]
+
+
+def choose_display(stream: TextIO, *, quiet: bool = False) -> Display:
+    """The display that fits a stream."""
+    if quiet:
+        return NoDisplay()
+    return LiveDisplay(stream) if stream.isatty() else PlainDisplay(stream)
+
+
+class Meter:
+    """Turns a tally into the figures of a line: speed, time left, price."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._began_s = clock()
+        self._priced_s = self._began_s
+        self._cost_usd: float | None = None
+        self.is_paid = True
+
+    def figures(self, tally: Tally) -> list[str]:
+        """The figures after the bar, in the order of their weight; those without news left out."""
+        elapsed_s = max(self._clock() - self._began_s, 1e-6)
+        rows_per_s = tally.ended_here / elapsed_s
+        parts = [f"{rows_per_s:,.0f} rows/s" if rows_per_s >= 10 else f"{rows_per_s:.1f} rows/s"]
+        if rows_per_s and tally.pending:
+            parts.append(f"{duration(tally.pending / rows_per_s)} left")
+        if tally.reused_rows or tally.reused_calls:
+            parts.append(f"{tally.reused_calls:,} calls reused")
+        if tally.total_tokens:
+            parts.append(f"{token_count(tally.total_tokens)} tokens")
+        price = self._price(tally)
+        if price:
+            parts.append(money(price))
+        if tally.failed:
+            parts.append(f"{tally.failed:,} failed")
+        if tally.retries:
+            parts.append(f"{tally.retries:,} retried")
+        return parts
+
+    def _price(self, tally: Tally) -> float | None:
+        """The price so far; looked up every two seconds, and not in the first two."""
+        if self.is_paid and self._clock() - self._priced_s >= PRICE_INTERVAL_S:
+            self._priced_s = self._clock()
+            self._cost_usd = cost_usd(tally.tokens)
+        return self._cost_usd
+
+
+def opening_lines(prepared: Prepared, beginning: Beginning, tally: Tally) -> list[str]:
+    """What a run says before its first call: what it is, who answers, what is reused."""
+    steps = len(prepared.plan.steps)
+    parts = [f"{tally.rows:,} rows", f"{steps} step{'s' if steps > 1 else ''}"]
+    if prepared.choice.mock:
+        parts.append("SIMULATED: nothing is asked, nothing is paid")
+    elif prepared.choice.local:
+        parts.append(f"{prepared.choice.name.removeprefix('local:')} on this machine")
+    elif prepared.config is not None:
+        keys = len(prepared.config.keys)
+        parts.append(f"{', '.join(prepared.plan.models)}, {keys} key{'s' if keys > 1 else ''}")
+    lines = [f"{prepared.spec.name}: {', '.join(parts)}"]
+    if beginning.reused_rows:
+        lines.append(f"reuses {beginning.reused_rows:,} rows of earlier runs")
+    elif beginning.retried_rows:
+        lines.append(f"asks {beginning.retried_rows:,} rows again")
+    elif not beginning.is_new and tally.pending:
+        lines.append(f"goes on: {tally.done + tally.failed:,} rows have ended before")
+    return lines
+
+
+class PlainDisplay:
+    """Lines of plain text: for log files and pipes."""
+
+    def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._meter = Meter(clock)
+        self._shown_s = clock()
+
+    def begin(self, prepared: Prepared, beginning: Beginning, tally: Tally) -> None:
+        """Says what the run is."""
+        self._meter = Meter(self._clock)
+        self._meter.is_paid = not prepared.choice.name
+        for line in opening_lines(prepared, beginning, tally):
+            self._say(line)
+
+    def update(self, tally: Tally) -> None:
+        """One line every ten seconds."""
+        if self._clock() - self._shown_s >= PLAIN_INTERVAL_S:
+            self._shown_s = self._clock()
+            ended = tally.done + tally.failed
+            self._say(f"{ended:,}/{tally.rows:,}  {'  '.join(self._meter.figures(tally))}")
+
+    def hear(self, event: RunEvent) -> None:
+        """A key that rests or is lost is told at once."""
+        words = _words(event)
+        if words:
+            self._say(words)
+
+    def draining(self, in_flight: int) -> None:
+        """Says what is waited for."""
+        self._say(draining_words(in_flight))
+
+    def end(self) -> None:
+        """Nothing is left to close."""
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class LiveDisplay:
+    """A bar that moves: for terminals."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(file=stream, highlight=False)
+        self._live: Live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._meter = Meter()
+
+    def begin(self, prepared: Prepared, beginning: Beginning, tally: Tally) -> None:
+        """Says what the run is, and starts the bar."""
+        self._meter = Meter()
+        self._meter.is_paid = not prepared.choice.name
+        for line in opening_lines(prepared, beginning, tally):
+            self._console.print(line, markup=False)
+        self._live.start()
+        self.update(tally)
+
+    def update(self, tally: Tally) -> None:
+        """Draws the bar anew."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        ended = tally.done + tally.failed
+        line = Table.grid(padding=(0, 2))
+        figures = [f"{ended:,}/{tally.rows:,}", *self._meter.figures(tally)]
+        bar = ProgressBar(total=max(tally.rows, 1), completed=ended, width=32)
+        line.add_row(bar, *(Text(figure, no_wrap=True) for figure in figures))
+        self._live.update(line, refresh=True)
+
+    def hear(self, event: RunEvent) -> None:
+        """A key that rests or is lost is told above the bar."""
+        words = _words(event)
+        if words:
+            self._console.print(words, markup=False)
+
+    def draining(self, in_flight: int) -> None:
+        """Says what is waited for."""
+        self._console.print(draining_words(in_flight), markup=False)
+
+    def end(self) -> None:
+        """Takes the bar away: the report follows."""
+        self._live.stop()
+
+
+def draining_words(in_flight: int) -> str:
+    """What the first Ctrl-C is answered with."""
+    return (
+        f"stopping: waiting up to 30 s for {in_flight:,} rows in flight; "
+        "Ctrl-C again stops now, and these are asked again later"
+    )
+
+
+def _words(event: RunEvent) -> str | None:
+    """A line for an event that a person should know of at once: a key is lost."""
+    if isinstance(event, KeyExhausted):
+        return f"key {event.key_name} is spent: {event.message}"
+    if isinstance(event, KeyRetired):
+        return f"key {event.key_name} is out: {event.message}"
+    if isinstance(event, ModelMissing):
+        return f"key {event.key_name} does not serve {event.model}: {event.message}"
+    return None

@@ -1,0 +1,51 @@
+"""Rehearsing: replies for the simulator that a spec's extractors accept.
+
+The simulator sees requests, not steps. So every call that is about to be asked is noted here, and
+the reply to a request is made up for the step whose call has these very messages.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+from gptflow.pipeline.extract.example import example_reply
+from gptflow.pipeline.identity import digest_of
+from gptflow.pipeline.plan import Plan
+from gptflow.records import Call, Reply
+from gptflow.run.worker import Asker
+
+
+class Rehearsal:
+    """Makes up replies for the steps of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._steps = {step.name: step for step in plan.steps}
+        self._asked: dict[str, str] = {}
+
+    def reply(self, request: dict[str, Any]) -> str | None:
+        """A reply to a request body, always the same for the same one; None: echo the prompt."""
+        digest = digest_of([request.get("model"), request.get("messages")])
+        step = self._steps.get(self._asked.get(digest, ""))
+        if step is None:
+            return None
+        pick = int.from_bytes(blake2b(digest.encode(), digest_size=4).digest())
+        return example_reply(step.extractors, pick)
+
+    def noting(self, engine: Asker) -> Asker:
+        """An engine that tells the rehearsal what it is about to ask."""
+        return _NotingAsker(engine, self._asked)
+
+
+class _NotingAsker:
+    def __init__(self, engine: Asker, asked: dict[str, str]) -> None:
+        self._engine = engine
+        self._asked = asked
+
+    async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
+        digest = digest_of([call.model, call.messages])
+        self._asked[digest] = call.step
+        try:
+            return await self._engine.ask(call, prefer=prefer)
+        finally:
+            self._asked.pop(digest, None)

@@ -1,0 +1,183 @@
+"""Running: from a prepared spec to a summary. Here alone pipeline, engine and store meet."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptflow.data.replay import replay
+from gptflow.engine.engine import Engine
+from gptflow.errors import RunStopped
+from gptflow.run.archive import RunArchive
+from gptflow.run.begin import Beginning, Retry, begin
+from gptflow.run.display import Display
+from gptflow.run.drive import drive
+from gptflow.run.events import fan_out
+from gptflow.run.first_calls import FirstCalls
+from gptflow.run.loop import run_coroutine
+from gptflow.run.prepare import Prepared
+from gptflow.run.price import cost_usd
+from gptflow.run.publish import Publisher, Target
+from gptflow.run.rehearsal import Rehearsal
+from gptflow.run.server import Server, open_server
+from gptflow.run.summary import Ending, RunSummary
+from gptflow.run.tally import Tally
+from gptflow.run.worker import Asker, Worker
+from gptflow.store.records import RunStatus
+from gptflow.store.store import Store
+
+DEFAULT_CONCURRENCY = 32
+"""What `concurrency: auto` means until the engine can adapt it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a run may be told beside its spec."""
+
+    store: Path | None = None
+    """The store's file; without it .gptflow/NAME.db in the working directory."""
+    fresh: bool = False
+    """Start over and ask everything again."""
+    retry: Retry | None = None
+    """Ask again the rows that failed, or those with a truncated reply."""
+
+
+class Runner:
+    """Works on one run of a spec, and knows what came of it."""
+
+    def __init__(self, prepared: Prepared, options: RunOptions, display: Display) -> None:
+        self._prepared = prepared
+        self._options = options
+        self._display = display
+        self._tally = Tally()
+        self._first_calls = FirstCalls()
+        self._signal: int | None = None
+        self._stopped: RunStopped | None = None
+
+    def run(self) -> RunSummary:
+        """Runs to the end, or to where it must stop. Blocks.
+
+        On return every finished row is on disk, and the output is in its place if all rows have
+        ended.
+
+        Raises:
+            GptflowError: bad data, a store that cannot be used, an output that cannot be written.
+        """
+        began_s = time.monotonic()
+        with Store.open(self._prepared.store_path(self._options.store)) as store:
+            beginning = begin(
+                store, self._prepared, fresh=self._options.fresh, retry=self._options.retry
+            )
+            self._count(store, beginning)
+            target = Target.of(self._prepared, beginning.run)
+            nothing_to_do = not self._tally.pending and target.is_published(beginning.run)
+            if not nothing_to_do:
+                self._work(store, beginning, target)
+            return self._summary(
+                store, beginning, wall_s=time.monotonic() - began_s, nothing_to_do=nothing_to_do
+            )
+
+    def _count(self, store: Store, beginning: Beginning) -> None:
+        counts = store.reader.counts(beginning.run.run_id)
+        self._tally.rows = beginning.run.rows
+        self._tally.done, self._tally.failed = counts.done, counts.failed
+        self._tally.reused_rows = beginning.reused_rows
+
+    def _work(self, store: Store, beginning: Beginning, target: Target) -> None:
+        """Brings the pending rows to their ends, and the output to its place meanwhile."""
+        run_id = beginning.run.run_id
+        publisher = Publisher(store.path, run_id, target)
+        self._display.begin(self._prepared, beginning, self._tally)
+        publisher.start()
+        try:
+            if self._tally.pending:
+                self._converse(store, beginning)
+        except RunStopped as stopped:
+            self._stopped = stopped
+            if stopped is self._first_calls.verdict:
+                store.put_back(run_id, self._first_calls.positions)
+        finally:
+            self._display.end()
+            has_ended = store.reader.counts(run_id).pending == 0
+            publisher.finish(commit=has_ended)
+            store.update_run(
+                run_id,
+                status=RunStatus(self._ending(has_ended=has_ended).value),
+                ended_at=time.time(),
+                output_digest=target.digest if has_ended else "",
+            )
+
+    def _converse(self, store: Store, beginning: Beginning) -> None:
+        prepared = self._prepared
+        with open_server(prepared.choice, prepared.config, prepared.plan) as server:
+            self._signal = run_coroutine(self._converse_on(server, store, beginning))
+
+    async def _converse_on(self, server: Server, store: Store, beginning: Beginning) -> int | None:
+        prepared, limits = self._prepared, self._prepared.spec.limits
+        concurrency = self._concurrency(server)
+        hear = fan_out(self._tally.hear, self._first_calls.hear, self._display.hear)
+        async with Engine(
+            server.config,
+            attempts=limits.attempts,
+            timeout_s=limits.timeout_s,
+            max_in_flight=concurrency,
+            on_event=hear,
+        ) as engine:
+            worker = Worker(
+                prepared.plan,
+                _asker(engine, server.rehearsal),
+                RunArchive(store, beginning.run),
+                replay(prepared.source, store.reader.pending(beginning.run.run_id)),
+                hear,
+            )
+            return await drive(
+                worker,
+                concurrency,
+                display=self._display,
+                tally=self._tally,
+                first_calls=self._first_calls,
+            )
+
+    def _concurrency(self, server: Server) -> int:
+        wanted = self._prepared.spec.parallelism.concurrency
+        concurrency = DEFAULT_CONCURRENCY if wanted == "auto" else wanted
+        return min(concurrency, server.max_concurrency or concurrency)
+
+    def _ending(self, *, has_ended: bool) -> Ending:
+        if has_ended:
+            return Ending.FINISHED
+        return Ending.STOPPED if self._stopped else Ending.INTERRUPTED
+
+    def _summary(
+        self, store: Store, beginning: Beginning, *, wall_s: float, nothing_to_do: bool
+    ) -> RunSummary:
+        run, tally, prepared = beginning.run, self._tally, self._prepared
+        counts = store.reader.counts(run.run_id)
+        tokens = tally.tokens
+        return RunSummary(
+            run=run.run_id,
+            name=prepared.spec.name,
+            status=self._ending(has_ended=counts.pending == 0),
+            rows=run.rows,
+            done=counts.done,
+            failed=counts.failed,
+            calls=tally.calls,
+            reused_calls=tally.reused_calls,
+            reused_rows=tally.reused_rows,
+            prompt_tokens=sum(count.prompt for count in tokens.values()),
+            completion_tokens=sum(count.completion for count in tokens.values()),
+            cost_usd=0.0 if prepared.choice.name else cost_usd(tokens),
+            wall_s=wall_s,
+            output=prepared.output,
+            store=store.path,
+            server=prepared.choice.name,
+            failures=store.reader.failures(run.run_id) if counts.failed else {},
+            message=str(self._stopped) if self._stopped else None,
+            signal=self._signal,
+            nothing_to_do=nothing_to_do,
+        )
+
+
+def _asker(engine: Engine, rehearsal: Rehearsal | None) -> Asker:
+    return rehearsal.noting(engine) if rehearsal else engine

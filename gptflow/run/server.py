@@ -1,0 +1,103 @@
+"""Who answers the calls of a run: the paid keys, the simulator, or a model on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptflow.engine.config import Config, config_for, find_config
+from gptflow.errors import ConfigError
+from gptflow.pipeline.plan import Plan
+from gptflow.run.rehearsal import Rehearsal
+
+MOCK = "mock"
+
+THREE_WAYS = """there are three ways to go on:
+  config.json   {"key_index": 0, "key_list": [{"api_key": "..."}]}, or the variable OPENAI_API_KEY
+  --local       a small model on this machine, nothing to sign up for
+  --mock        a simulator: nothing is asked, nothing is paid"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerChoice:
+    """What the user asked for on the command line; nothing of it means the paid keys."""
+
+    config: Path | None = None
+    """A config.json other than ./config.json."""
+    mock: bool = False
+    scenario: Path | None = None
+    """The simulator's scenario file."""
+    local: bool = False
+    weights: Path | None = None
+    """A .gguf file other than SmolLM2-135M-Instruct."""
+
+    @property
+    def name(self) -> str:
+        """Sets the answers of simulators and local models apart in the store; "" for paid ones."""
+        if self.mock:
+            return MOCK
+        if self.local:
+            return f"local:{self.weights.stem if self.weights else 'SmolLM2-135M-Instruct'}"
+        return ""
+
+    def find_config(self, environ: Mapping[str, str]) -> Config | None:
+        """The keys, where they are what answers.
+
+        Raises:
+            ConfigError: there are none, or they are wrong.
+        """
+        if self.mock or self.local:
+            return None
+        config = find_config(self.config, environ)
+        if config is None:
+            raise ConfigError("no config.json here and no OPENAI_API_KEY", hint=THREE_WAYS)
+        return config
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers, while it is open."""
+
+    config: Config
+    max_concurrency: int | None = None
+    """More calls at once than this only queue up inside the server."""
+    rehearsal: Rehearsal | None = None
+    """What makes up the replies, where they are made up."""
+
+
+def open_server(
+    choice: ServerChoice, config: Config | None, plan: Plan
+) -> AbstractContextManager[Server]:
+    """Starts what answers the calls, where something is to be started."""
+    if choice.mock:
+        return _simulator(choice, plan)
+    if choice.local:
+        return _local_model(choice)
+    assert config is not None  # find_config raises otherwise
+    return _remote(config)
+
+
+@contextmanager
+def _remote(config: Config) -> Iterator[Server]:
+    yield Server(config)
+
+
+@contextmanager
+def _simulator(choice: ServerChoice, plan: Plan) -> Iterator[Server]:
+    from gptflow.mock.scenario import Scenario, load_scenario
+    from gptflow.mock.server import MockServer
+
+    scenario = load_scenario(choice.scenario) if choice.scenario else Scenario()
+    rehearsal = Rehearsal(plan)
+    with MockServer(scenario, reply=rehearsal.reply) as mock:
+        yield Server(config_for(mock.base_url, name=MOCK), rehearsal=rehearsal)
+
+
+@contextmanager
+def _local_model(choice: ServerChoice) -> Iterator[Server]:
+    from gptflow.run.local import LocalServer
+
+    with LocalServer(choice.weights) as local:
+        yield Server(config_for(local.base_url, name="local"), max_concurrency=local.concurrency)

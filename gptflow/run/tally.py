@@ -1,0 +1,88 @@
+"""What a run has counted so far: the one listener that everything on screen is drawn from."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from gptflow.engine.events import CallRetried
+from gptflow.records import RowStatus, Usage
+from gptflow.run.events import CallAnswered, RowEnded, RunEvent
+
+
+@dataclass(slots=True)
+class TokenCount:
+    """Tokens of one model."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    unknown_calls: int = 0
+    """Calls whose reply told no usage: the counts are then a lower bound."""
+
+    def add(self, usage: Usage) -> None:
+        """Counts a reply's usage."""
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            self.unknown_calls += 1
+        self.prompt += usage.prompt_tokens or 0
+        self.completion += usage.completion_tokens or 0
+        self.cached += usage.cached_tokens or 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one process's work on a run. `hear` is a run's listener."""
+
+    rows: int = 0
+    """All rows of the run."""
+    done: int = 0
+    """Done rows, those of earlier processes and runs included."""
+    failed: int = 0
+    reused_rows: int = 0
+    """Rows that an earlier run had done."""
+    calls: int = 0
+    """Calls that were answered by a server."""
+    reused_calls: int = 0
+    """Calls that were answered by the store."""
+    retries: int = 0
+    ended_here: int = 0
+    """Rows that this process has brought to an end: the speed is counted from these."""
+    tokens: dict[str, TokenCount] = field(default_factory=lambda: defaultdict(TokenCount))
+    """By model, of the calls that were answered by a server."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Failed rows by kind."""
+
+    @property
+    def pending(self) -> int:
+        """Rows that are neither done nor failed."""
+        return self.rows - self.done - self.failed
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all models, both ways."""
+        return sum(count.prompt + count.completion for count in self.tokens.values())
+
+    def hear(self, event: RunEvent) -> None:
+        """Counts an event."""
+        if isinstance(event, CallAnswered):
+            self._count_call(event)
+        elif isinstance(event, RowEnded):
+            self._count_row(event)
+        elif isinstance(event, CallRetried):
+            self.retries += 1
+
+    def _count_call(self, event: CallAnswered) -> None:
+        if event.reused:
+            self.reused_calls += 1
+            return
+        self.calls += 1
+        self.tokens[event.model].add(event.usage)
+
+    def _count_row(self, event: RowEnded) -> None:
+        self.ended_here += 1
+        if event.status is RowStatus.DONE:
+            self.done += 1
+        else:
+            self.failed += 1
+            if event.failure is not None:
+                self.reasons[event.failure.kind] += 1

@@ -1,0 +1,29 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 0.4 s, 12 s, 3:05 min, 2:10:00 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02} h" if hours else f"{minute}:{second:02} min"
+
+
+def token_count(tokens: int) -> str:
+    """A number of tokens, shortened: 950, 412k, 3.1M."""
+    if tokens < 10_000:
+        return f"{tokens:,}"
+    if tokens < 1_000_000:
+        return f"{tokens / 1000:.0f}k"
+    return f"{tokens / 1_000_000:.1f}M"
+
+
+def money(usd: float) -> str:
+    """A price, with as many digits as say something."""
+    return f"${usd:.2f}" if usd >= 1 else f"${usd:.3f}"

@@ -1,0 +1,192 @@
+"""A worker: an event loop with an engine, taking rows and giving events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from gptflow.engine.wire import decode_stored
+from gptflow.errors import CallFailed, GptflowError, RowFailed
+from gptflow.pipeline.conversation import converse
+from gptflow.pipeline.plan import Plan
+from gptflow.records import (
+    Call,
+    Failure,
+    FailureKind,
+    Fields,
+    Reply,
+    Row,
+    RowResult,
+    RowStatus,
+)
+from gptflow.run.events import CallAnswered, Listener, RowEnded
+
+MAX_UNCOMMITTED = 256
+"""Results that may wait for the disk before the rows are held back."""
+
+_encode_fields = msgspec.json.Encoder().encode
+
+
+class Asker(Protocol):
+    """What a worker needs of an engine."""
+
+    async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
+        """The reply, or CallFailed; RunStopped where no call can be answered any more."""
+
+
+class Archive(Protocol):
+    """What a worker needs of the store, for one run."""
+
+    def find_reply(self, call_key: bytes) -> bytes | None:
+        """The body of a stored reply that this run may reuse."""
+
+    def save_reply(self, call: Call, reply: Reply) -> asyncio.Future[None]:
+        """Resolves when the reply is on disk."""
+
+    def save_result(self, result: RowResult) -> asyncio.Future[None]:
+        """Resolves when the row's result, and all its replies, are on disk."""
+
+
+class Worker:
+    """Takes rows through their conversations, a fixed number at a time."""
+
+    def __init__(
+        self, plan: Plan, engine: Asker, archive: Archive, rows: Iterator[Row], emit: Listener
+    ) -> None:
+        self._plan = plan
+        self._engine = engine
+        self._archive = archive
+        self._rows = rows
+        self._emit = emit
+        self._asking: dict[bytes, asyncio.Future[Reply]] = {}
+        self._stopping = False
+        self.in_flight = 0
+        """Conversations that have begun and not ended."""
+        self._uncommitted: set[asyncio.Future[None]] = set()
+
+    def stop(self) -> None:
+        """Takes no further row; the conversations in flight go on to their end."""
+        self._stopping = True
+
+    async def run(self, concurrency: int) -> None:
+        """Works until the rows are used up, or `stop` was called and what was in flight is done.
+
+        Every result is committed on return. The first exception that is not one row's own
+        business (RunStopped, StoreError, DataError) ends all conversations and is raised.
+        """
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(concurrency):
+                    lanes.create_task(self._lane())
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            if self._uncommitted:
+                await asyncio.wait(self._uncommitted)
+
+    async def _lane(self) -> None:
+        """One conversation after the other: a slot is taken before the row is."""
+        while not self._stopping:
+            row = next(self._rows, None)
+            if row is None:
+                return
+            self.in_flight += 1
+            try:
+                await self._converse(row)
+            finally:
+                self.in_flight -= 1
+
+    async def _converse(self, row: Row) -> None:
+        calls: list[bytes] = []
+        truncated, key_name = False, None
+        conversation = converse(self._plan, row)
+        try:
+            call = next(conversation)
+            while True:
+                calls.append(call.key)
+                reply = await self._reply(call, key_name)
+                truncated |= reply.truncated
+                key_name = reply.key_name or key_name
+                call = conversation.send(reply)
+        except StopIteration as end:
+            fields: Fields = end.value
+            result = RowResult(
+                row.position,
+                RowStatus.DONE,
+                row.raw,
+                _encode_fields(fields),
+                calls=tuple(calls),
+                truncated=truncated,
+            )
+        except (CallFailed, RowFailed) as failed:
+            result = _failed(row, failed.failure, calls, truncated=truncated)
+        except GptflowError:
+            raise  # the run's business, not the row's
+        except Exception as bug:  # noqa: BLE001  # one row must not end a run of a million
+            failure = Failure(FailureKind.BUG, f"{type(bug).__name__}: {bug}")
+            result = _failed(row, failure, calls, truncated=truncated)
+        await self._save(result)
+
+    async def _save(self, result: RowResult) -> None:
+        saved = self._archive.save_result(result)
+        self._uncommitted.add(saved)
+        saved.add_done_callback(self._uncommitted.discard)
+        event = RowEnded(result.position, result.status, result.failure)
+        saved.add_done_callback(lambda done: None if done.exception() else self._emit(event))
+        if len(self._uncommitted) > MAX_UNCOMMITTED:
+            await saved  # a slow disk holds the rows back, instead of filling the memory
+
+    async def _reply(self, call: Call, prefer: str | None) -> Reply:
+        """The reply to a call: out of the store, or asked once however many rows want it.
+
+        A new reply is on disk before it is given back, and its slot is held until then: so a
+        crash costs at most the calls in flight.
+        """
+        body = self._archive.find_reply(call.key)
+        asked = self._asking.get(call.key)
+        if body is not None:
+            reply = decode_stored(body)
+        elif asked is not None:
+            reply = await asyncio.shield(asked)
+        else:
+            reply = await self._ask(call, prefer)
+        reused = body is not None or asked is not None
+        self._emit(CallAnswered(call.step, call.model, reply.usage, reused))
+        return reply
+
+    async def _ask(self, call: Call, prefer: str | None) -> Reply:
+        asked = self._asking[call.key] = asyncio.get_running_loop().create_future()
+        try:
+            reply = await self._engine.ask(call, prefer=prefer)
+            await self._archive.save_reply(call, reply)
+        except asyncio.CancelledError:
+            asked.cancel()
+            raise
+        except GptflowError as error:
+            asked.set_exception(error)
+            asked.exception()  # seen: there may be no other row that waits for it
+            raise
+        finally:
+            del self._asking[call.key]
+        asked.set_result(reply)
+        return reply
+
+
+def _failed(row: Row, failure: Failure, calls: list[bytes], *, truncated: bool) -> RowResult:
+    return RowResult(
+        row.position,
+        RowStatus.FAILED,
+        row.raw,
+        failure=failure,
+        calls=tuple(calls),
+        truncated=truncated,
+    )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The exception that ended the lanes: the first leaf of a group."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
