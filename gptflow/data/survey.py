@@ -52,28 +52,25 @@ class Survey:
 
     def _taken(self) -> Iterator[tuple[int, bytes]]:
         columns = self._columns
-        for record, key in self._candidates():
+        id_columns = self._selection.id_columns
+        for record in self._candidates():
             if not record.columns.keys() <= columns.keys():
                 columns.update(dict.fromkeys(record.columns))
-            yield record.number, key
+            yield record.number, record_key(record, id_columns)
 
     def _sampled(self, sample: Sample) -> Iterator[tuple[int, bytes]]:
-        # The record number settles ties, and keeps the comparison away from what follows it.
-        drawn = heapq.nsmallest(
-            sample.n,
-            (
-                (sample_rank(sample.seed, key), record.number, key, tuple(record.columns))
-                for record, key in self._candidates()
-            ),
-        )
+        def ranked(record: Record) -> tuple[bytes, int, bytes, tuple[str, ...]]:
+            key = record_key(record, self._selection.id_columns)
+            # The number settles ties, and keeps the comparison away from what follows it.
+            return sample_rank(sample.seed, key), record.number, key, tuple(record.columns)
+
+        drawn = heapq.nsmallest(sample.n, map(ranked, self._candidates()))
         for _, number, key, names in sorted(drawn, key=lambda row: row[1]):
             self._columns.update(dict.fromkeys(names))
             yield number, key
 
-    def _candidates(self) -> Iterator[tuple[Record, bytes]]:
-        id_columns = self._selection.id_columns
-        for record in islice(self._let_through(), self._selection.limit):
-            yield record, record_key(record, id_columns)
+    def _candidates(self) -> Iterator[Record]:
+        return islice(self._let_through(), self._selection.limit)
 
     def _let_through(self) -> Iterator[Record]:
         where = self._selection.where

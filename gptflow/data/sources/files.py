@@ -19,6 +19,8 @@ from gptflow.errors import DataError
 from gptflow.records import Columns
 from gptflow.spec.model import SourceFormat
 
+Decode = Callable[[Any, tuple[str, int]], tuple[bytes, Columns]]
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -26,7 +28,7 @@ class Format:
 
     split: Callable[[BufferedReader, str], Iterator[tuple[int, Any]]]
     """Stream and file name to pieces, one a record, each with the line it begins on."""
-    decode: Callable[[Any, tuple[str, int]], tuple[bytes, Columns]]
+    decode: Decode
     """A piece and its place to a JSON object on one line, and that decoded."""
 
 
@@ -90,19 +92,20 @@ class FileSource:
         next_wanted = next(wanted, None)
         if next_wanted is None:
             return
-        for number, (file, line, piece) in enumerate(self._pieces()):
+        for number, (decode, name, line, piece) in enumerate(self._pieces()):
             if number != next_wanted:
                 continue
-            raw, columns = FORMATS[file.format].decode(piece, (file.name, line))
-            yield Record(number, raw, columns, file.name, line)
+            raw, columns = decode(piece, (name, line))
+            yield Record(number, raw, columns, name, line)
             if (next_wanted := next(wanted, None)) is None:
                 return
 
-    def _pieces(self) -> Iterator[tuple[InputFile, int, Any]]:
+    def _pieces(self) -> Iterator[tuple[Decode, str, int, Any]]:
         for file in self._files:
+            format_ = FORMATS[file.format]
             with opened(file.path, file.name) as stream:
-                for line, piece in FORMATS[file.format].split(stream, file.name):
-                    yield file, line, piece
+                for line, piece in format_.split(stream, file.name):
+                    yield format_.decode, file.name, line, piece
 
     def fingerprint(self) -> str:
         """A hash of each file's path, size, time of change and inode; no byte of it is read."""
