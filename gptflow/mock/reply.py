@@ -87,7 +87,7 @@ class Replier:
         return msgspec.json.encode(value).decode()
 
 
-def completion(request: Request, texts: Sequence[str]) -> dict[str, Any]:
+def completion_of(request: Request, texts: Sequence[str]) -> dict[str, Any]:
     """The answer to a request in the wire form: one choice for each text, cut to max_tokens."""
     limit = request.max_tokens * CHARACTERS_PER_TOKEN if request.max_tokens else None
     choices = []

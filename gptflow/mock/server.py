@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import signal
@@ -47,10 +48,15 @@ class MockServer:
         on_request: Callable[[LogEntry], None] | None = None,
     ) -> None:
         scenario = scenario or Scenario()
-        self._socket = _listening(host, port)
+        self._log = RequestLog(scenario.log) if scenario.log else None
+        try:
+            self._socket = _listening(host, port)
+        except UsageError:
+            if self._log:
+                self._log.close()
+            raise
         shown, bound_port, *_ = self._socket.getsockname()
         self._base_url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound_port}/v1"
-        self._log = RequestLog(scenario.log) if scenario.log else None
         listeners = [on_request] if on_request else []
         if self._log:
             listeners.append(self._log.write)
@@ -154,7 +160,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _uvicorn_server(app: MockApp) -> uvicorn.Server:
-    """uvicorn, with two additions: a request knows its connection, and an end does not wait."""
+    """uvicorn, with two differences: a request knows its connection, and an end is at once."""
     import uvicorn
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -165,9 +171,15 @@ def _uvicorn_server(app: MockApp) -> uvicorn.Server:
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # uvicorn's own would wait for the answers, of which some never come.
+            for server in self.servers:
+                server.close()
+            for listener in sockets or []:
+                listener.close()
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
-            await super().shutdown(sockets)
+            while self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks)
 
     config = uvicorn.Config(
         app,
@@ -178,6 +190,7 @@ def _uvicorn_server(app: MockApp) -> uvicorn.Server:
         log_level="error",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
     )

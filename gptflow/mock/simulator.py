@@ -10,9 +10,9 @@ import msgspec
 
 from gptflow.mock.draw import draw_fraction
 from gptflow.mock.failure.catalogue import CATALOGUE
-from gptflow.mock.failure.model import JSON, Cut, Facts, Header, ServerFailure, error
+from gptflow.mock.failure.model import JSON, Cut, Facts, Header, ServerFailure, error_object
 from gptflow.mock.limit import Allowance, Bucket, Refusal
-from gptflow.mock.reply import Replier, ReplyText, completion
+from gptflow.mock.reply import Replier, ReplyText, completion_of
 from gptflow.mock.request import BadRequestError, Endpoint, Request, read_request
 from gptflow.mock.scenario import FailureRule, Scenario
 
@@ -110,9 +110,9 @@ class Simulator:
 
     def _completion(self, request: Request) -> dict[str, Any]:
         if self._reply is not None:
-            return completion(request, [self._reply(request.body)] * request.choices)
+            return completion_of(request, [self._reply(request.body)] * request.choices)
         choices = range(request.choices)
-        return completion(request, [self._replier.text(request, place) for place in choices])
+        return completion_of(request, [self._replier.text(request, place) for place in choices])
 
     def _fail(
         self,
@@ -127,10 +127,11 @@ class Simulator:
         content_type = [(b"content-type", failure.content_type)] if failure.content_type else []
         hints = failure.hint(facts) if failure.hint else []
         is_refusal = 400 <= failure.status < 500
+        completion = self._completion(request) if failure.status < 300 else {}
         return Answer(
             status=failure.status,
             headers=[*content_type, *failure.headers, *hints],
-            body=failure.body(facts, self._completion(request)),
+            body=failure.body(facts, completion),
             latency_s=0.0 if is_refusal else self._scenario.latency.draw(self._latencies),
             cut=failure.cut,
             failure=failure.name,
@@ -200,6 +201,7 @@ class _FailureScript:
         return earlier
 
     def _is_due(self, place: int, request: Request, attempt: int) -> bool:
+        """Whether all conditions of a rule but its share hold. Counts the request for it."""
         rule = self._rules[place]
         if rule.key is not None and rule.key != request.key:
             return False
@@ -238,7 +240,7 @@ def _endpoint(incoming: Incoming) -> Endpoint | None:
 
 
 def _refused(status: int, message: str, param: str | None, code: str | None) -> Answer:
-    body = error("{0.model}", "invalid_request_error", code, param)(Facts(model=message), {})
+    body = error_object(message, "invalid_request_error", code, param)
     return Answer(status, [(b"content-type", JSON)], body)
 
 

@@ -68,11 +68,10 @@ def serve() -> Iterator[Serve]:
     """Starts servers, each with a scenario of its own, which end with the module."""
     with ExitStack() as stack:
 
-        def start(reply: ReplyText | None = None, **scenario: Any) -> Serving:
+        def start(python_reply: ReplyText | None = None, **scenario: Any) -> Serving:
             entries: list[LogEntry] = []
-            server = MockServer(
-                Scenario.model_validate(scenario), reply=reply, on_request=entries.append
-            )
+            told = Scenario.model_validate(scenario)
+            server = MockServer(told, reply=python_reply, on_request=entries.append)
             builder = SyncClientBuilder().no_proxy().follow_redirects(enable=False)
             client = builder.timeout(timedelta(seconds=10)).build()
             return Serving(stack.enter_context(server), stack.enter_context(client), entries)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import email.utils
 import gzip
 import json
+import socket
 import time
 import zlib
 from datetime import datetime, timedelta
@@ -176,6 +177,23 @@ def test_failures_of_answers_work_for_the_older_endpoint_too(serve: Serve) -> No
 def test_each_broken_answer_is_an_exception_for_the_client(failing: Serving, name: str) -> None:
     with pytest.raises((RequestError, NetworkError, BodyDecodeError)):
         failing.ask(name)
+
+
+def test_a_reset_is_a_reset_and_a_close_is_none(failing: Serving) -> None:
+    assert _read_raw(failing, "close_before_reply") == b""
+    with pytest.raises(ConnectionResetError):
+        _read_raw(failing, "reset_before_reply")
+    assert b"\r\n\r\n{" in _read_raw(failing, "short_body")
+
+
+def _read_raw(served: Serving, user: str) -> bytes:
+    """What comes on a plain socket until the server ends it."""
+    port = int(served.server.base_url.split(":")[2].removesuffix("/v1"))
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": user}]})
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-one\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @pytest.mark.parametrize("name", ["hang", "hang_mid_body"])

@@ -106,10 +106,17 @@ def error(message: str, kind: str | None, code: str | int | None, param: str | N
     """The error object of OpenAI. `message` is a format string over the facts: {0.model}."""
 
     def body(facts: Facts, _: Completion) -> bytes:
-        told = {"message": message.format(facts), "type": kind, "param": param, "code": code}
-        return msgspec.json.encode({"error": told})
+        return error_object(message.format(facts), kind, code, param)
 
     return body
+
+
+def error_object(
+    message: str, kind: str | None, code: str | int | None, param: str | None
+) -> bytes:
+    """The error object of OpenAI, with the message as it is."""
+    told = {"message": message, "type": kind, "param": param, "code": code}
+    return msgspec.json.encode({"error": told})
 
 
 def json_of(value: Any) -> Body:
