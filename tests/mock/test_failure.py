@@ -211,7 +211,7 @@ def test_a_crawling_answer_outlives_a_read_timeout(serve: Serve) -> None:
         got = crawling._replace(client=client).ask("still there")
     assert got.text == "still there"
     assert got.body.startswith(b"\n" * 20 + b"{")
-    assert 1.9 < crawling.noted()[0].latency_s < 3
+    assert crawling.noted()[0].latency_s >= 2
 
 
 def test_a_dripping_answer_comes_byte_by_byte(failing: Serving) -> None:
