@@ -7,7 +7,6 @@ from typing import NamedTuple, Self
 
 from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import (
-    ConnectTimeoutError,
     DetailedPyreqwestError,
     RequestError,
     RequestTimeoutError,
@@ -76,7 +75,7 @@ class Client:
                 content = received.to_bytes() if received else b""
                 status, headers = response.status, response.headers
         except RequestError as error:
-            return self._fault(error)
+            return fault_of(error, self._timeout_s)
         if len(content) > LARGEST_BODY:
             return TransportFault(
                 FaultKind.OVERSIZE, f"the response is larger than {LARGEST_BODY:,} bytes"
@@ -92,21 +91,22 @@ class Client:
         self._targets[key.name, endpoint] = target
         return target
 
-    def _fault(self, error: RequestError) -> TransportFault:
-        """Translates what pyreqwest raises; its own text would show the URL."""
-        causes = _causes(error)
-        told = causes[-1] if causes else str(error.args[0])
-        connecting = "client error (Connect)" in causes
-        if isinstance(error, RequestTimeoutError) and not connecting:
-            # pyreqwest calls it a connect timeout, too, when the headers do not come.
-            return TransportFault(FaultKind.TIMEOUT, f"no whole reply in {self._timeout_s:g} s")
-        if "certificate" in told:
-            return TransportFault(FaultKind.CERTIFICATE, f"cannot trust the server: {told}")
-        if "proxy authorization required" in told:
-            return TransportFault(FaultKind.PROXY, "the proxy wants a user and a password")
-        if connecting or isinstance(error, ConnectTimeoutError):
-            return TransportFault(FaultKind.CONNECT, f"cannot connect: {told}")
-        return TransportFault(FaultKind.BROKEN, f"the connection broke: {told}")
+
+def fault_of(error: RequestError, timeout_s: float) -> TransportFault:
+    """What pyreqwest raised, in our words: its own text shows the URL."""
+    causes = _causes(error)
+    told = causes[-1] if causes else str(error.args[0])
+    connecting = "client error (Connect)" in causes
+    if isinstance(error, RequestTimeoutError) and not connecting:
+        # pyreqwest calls it a connect timeout, too, when the headers do not come.
+        return TransportFault(FaultKind.TIMEOUT, f"no whole reply in {timeout_s:g} s")
+    if "certificate" in told:
+        return TransportFault(FaultKind.CERTIFICATE, f"cannot trust the server: {told}")
+    if "proxy authorization required" in told:
+        return TransportFault(FaultKind.PROXY, "the proxy wants a user and a password")
+    if connecting:
+        return TransportFault(FaultKind.CONNECT, f"cannot connect: {told}")
+    return TransportFault(FaultKind.BROKEN, f"the connection broke: {told}")
 
 
 def _causes(error: DetailedPyreqwestError) -> list[str]:

@@ -114,7 +114,11 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     if isinstance(read, ConfigFile) and not problems:
         return _config(read, str(path))
     problems += [] if isinstance(read, ConfigFile) else read
-    raise ConfigError("\n\n".join(_shown(path, plain, problem) for problem in problems))
+    placed = [
+        (jsonc.locate(plain, problem.path, name=problem.at_name), problem) for problem in problems
+    ]
+    placed.sort(key=lambda one: one[0])
+    raise ConfigError("\n\n".join(_shown(path, plain, *one) for one in placed))
 
 
 def _read(path: Path) -> str:
@@ -226,12 +230,9 @@ def _close(name: str, candidates: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(candidates), n=1)), None)
 
 
-def _shown(file: Path, plain: str, problem: _Problem) -> str:
+def _shown(file: Path, plain: str, offset: int, problem: _Problem) -> str:
     """A problem as a person reads it. Never with the line itself, which may hold a key."""
-    offset = jsonc.locate(plain, problem.path, name=problem.at_name)
     line, column = jsonc.line_and_column(plain, offset)
-    where = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path
-    ).lstrip(".")
-    told = f"{file}:{line}:{column}: {where} {problem.message}"
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path)
+    told = f"{file}:{line}:{column}: {''.join(parts).lstrip('.')} {problem.message}"
     return f"{told}\nHint: {problem.hint}" if problem.hint else told

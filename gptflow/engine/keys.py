@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
@@ -53,10 +54,9 @@ class _Account:
 
 
 class _Key:
-    def __init__(self, entry: KeyEntry, account: _Account, turn: int) -> None:
+    def __init__(self, entry: KeyEntry, account: _Account) -> None:
         self.entry = entry
         self.account = account
-        self.turn = turn
         self.load = 0
         self.gone: Verdict | None = None
         self.lacks: dict[str, Verdict] = {}
@@ -64,6 +64,10 @@ class _Key:
     def serves(self, model: str) -> bool:
         named = not self.entry.models or model in self.entry.models
         return named and self.gone is None and model not in self.lacks
+
+
+_Lineup = OrderedDict[str, _Key]
+"""The keys that serve a model by name, the one that was taken longest ago first."""
 
 
 class KeyPool:
@@ -78,13 +82,11 @@ class KeyPool:
     def __init__(self, entries: Sequence[KeyEntry], start_index: int = 0) -> None:
         accounts: dict[tuple[str, str], _Account] = {}
         self._keys: dict[str, _Key] = {}
-        for index, entry in enumerate(entries):
+        for entry in (*entries[start_index:], *entries[:start_index]):
             limited_as = (entry.base_url, entry.organization or f"key {entry.name}")
             account = accounts.setdefault(limited_as, _Account())
-            turn = (index - start_index) % len(entries)
-            self._keys[entry.name] = _Key(entry, account, turn)
-        self._turn = len(entries)
-        self._serving: dict[str, list[_Key]] = {}
+            self._keys[entry.name] = _Key(entry, account)
+        self._serving: dict[str, _Lineup] = {}
 
     def take(
         self, now: float, model: str, *, prefer: str | None = None, avoid: str | None = None
@@ -99,20 +101,23 @@ class KeyPool:
             avoid: name of the key on which the call has just failed: it is taken only if no other
                 is free.
         """
-        serving = self._serving.get(model)
-        if serving is None:
-            serving = [key for key in self._keys.values() if key.serves(model)]
-            self._serving[model] = serving
-        if not serving:
+        lineup = self._serving.get(model)
+        if lineup is None:
+            serving = ((name, key) for name, key in self._keys.items() if key.serves(model))
+            lineup = self._serving[model] = OrderedDict(serving)
+        if not lineup:
             return self._no_key(model)
-        best = self._least_busy(serving, now, avoid)
+        best = _least_busy(lineup, now, avoid)
         if best is None:
-            wakes = [key.account.until for key in serving if key.account.until > now]
+            wakes = [key.account.until for key in lineup.values() if key.account.until > now]
             return Wait(min(wakes, default=None))
-        liked = self._keys.get(prefer) if prefer is not None and prefer != avoid else None
-        if liked is not None and liked in serving and _fits(liked, now):
-            best = liked if liked.load <= 2 * best.load + 4 else best
-        return self._lease(best, model)
+        liked = lineup.get(prefer) if prefer is not None and prefer != avoid else None
+        if liked is not None and _fits(liked, now) and liked.load <= 2 * best.load + 4:
+            best = liked
+        best.load += 1
+        best.account.load += 1
+        lineup.move_to_end(best.entry.name)
+        return Lease(best.entry, model, best.account.spell)
 
     def settle(self, lease: Lease, now: float, verdict: Verdict | None) -> bool:
         """Gives a lease back with what came of it; None is an answer.
@@ -153,29 +158,24 @@ class KeyPool:
             key.account.load -= 1
         return key
 
-    def _lease(self, key: _Key, model: str) -> Lease:
-        key.load += 1
-        key.account.load += 1
-        key.turn = self._turn
-        self._turn += 1
-        return Lease(key.entry, model, key.account.spell)
-
-    @staticmethod
-    def _least_busy(serving: list[_Key], now: float, avoid: str | None) -> _Key | None:
-        best: _Key | None = None
-        spare: _Key | None = None
-        for key in serving:
-            if not _fits(key, now):
-                continue
-            if key.entry.name == avoid:
-                spare = key
-            elif best is None or (key.load, key.turn) < (best.load, best.turn):
-                best = key
-        return best or spare
-
     def _no_key(self, model: str) -> NoKey:
         keys = self._keys.values()
         return NoKey(model, tuple((key.entry, key.gone or key.lacks.get(model)) for key in keys))
+
+
+def _least_busy(lineup: _Lineup, now: float, avoid: str | None) -> _Key | None:
+    best: _Key | None = None
+    spare: _Key | None = None
+    for name, key in lineup.items():
+        if not _fits(key, now):
+            continue
+        if name == avoid:
+            spare = key
+        elif best is None or key.load < best.load:
+            best = key
+            if not key.load:  # nothing can be less busy: spares a thousand keys the look
+                break
+    return best or spare
 
 
 def _fits(key: _Key, now: float) -> bool:

@@ -95,6 +95,14 @@ class _Connection(socketserver.StreamRequestHandler):
         return False
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the machine must not come between the tests and their servers."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
 @pytest.fixture
 def requests() -> list[bytes]:
     """Every request that the server of `serve` has read, in order."""

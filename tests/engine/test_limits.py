@@ -72,7 +72,7 @@ def test_the_time_until_the_bucket_is_full_counts_only_if_no_wait_is_named() -> 
 
 def test_a_header_that_is_no_text_says_nothing() -> None:
     class Broken(dict[str, str]):
-        def get(self, *_: object) -> str:  # type: ignore[override]  # as pyreqwest's map does
+        def get(self, *_: object) -> str:  # as pyreqwest does
             raise ValueError("failed to convert header to a str")
 
     assert parse_wait(Broken(), "", NOON) is None

@@ -137,8 +137,13 @@ def test_a_status_and_its_body_decide(status: int, body: bytes, kind: VerdictKin
         (b"[" + said("Slow", None, 429) + b"]", REST),
         (b'{"error":"plain"}', RETRY),
         (b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}', RETRY),
-        (b'{"error":{"message":"x","code":429},"choices":[{"message":{"content":null},'
-         b'"finish_reason":"stop"}],"usage":{"prompt_tokens":0}}', REST),
+        (
+            (
+                b'{"error":{"message":"x","code":429},"choices":[{"message":{"content":null},'
+                b'"finish_reason":"stop"}],"usage":{"prompt_tokens":0}}'
+            ),
+            REST,
+        ),
     ],
 )
 def test_an_error_inside_a_200_is_judged_by_its_own_code(body: bytes, kind: VerdictKind) -> None:

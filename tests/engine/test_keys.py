@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from gptflow.engine.config import KeyEntry
+from gptflow.engine.keys import KeyPool, Lease, NoKey, Wait
+from gptflow.engine.secret import Secret
+from gptflow.engine.verdicts import Verdict, VerdictKind
+
+
+def keys(*names: str, organization: str | None = None) -> list[KeyEntry]:
+    return [KeyEntry(name, Secret(f"sk-{name}"), organization=organization) for name in names]
+
+
+def verdict(kind: VerdictKind, wait_s: float | None = None) -> Verdict:
+    return Verdict(kind, "because", wait_s=wait_s)
+
+
+def rest(wait_s: float | None) -> Verdict:
+    return verdict(VerdictKind.REST, wait_s)
+
+
+def leased(pool: KeyPool, now: float = 0.0, model: str = "m", **wishes: str) -> Lease:
+    lease = pool.take(now, model, **wishes)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def names(pool: KeyPool, count: int, now: float = 0.0) -> list[str]:
+    return [leased(pool, now).key.name for _ in range(count)]
+
+
+def admitted(pool: KeyPool, now: float) -> list[Lease]:
+    """All that the pool lets in at once, up to 100."""
+    given: list[Lease] = []
+    while len(given) < 100 and isinstance(lease := pool.take(now, "m"), Lease):
+        given.append(lease)
+    return given
+
+
+def test_keys_take_turns_from_the_one_to_start_with() -> None:
+    assert names(KeyPool(keys("a", "b", "c"), 1), 7) == ["b", "c", "a", "b", "c", "a", "b"]
+
+
+def test_the_key_with_the_fewest_calls_in_flight_is_taken() -> None:
+    pool = KeyPool(keys("a", "b"))
+    leases = [leased(pool) for _ in range(4)]
+    pool.settle(leases[1], 0.0, None)
+    pool.settle(leases[3], 0.0, None)
+
+    assert names(pool, 3) == ["b", "b", "a"]
+
+
+def test_a_conversation_stays_on_its_key_until_that_is_much_busier() -> None:
+    pool = KeyPool(keys("a", "b"))
+    taken = [leased(pool, prefer="a").key.name for _ in range(12)]
+
+    assert taken[:5] == ["a"] * 5
+    assert "b" in taken
+
+
+def test_another_key_is_preferred_after_a_failure() -> None:
+    pool = KeyPool(keys("a", "b"))
+
+    assert [leased(pool, avoid="a").key.name for _ in range(3)] == ["b"] * 3
+
+
+def test_the_failed_key_is_taken_if_it_is_the_only_one() -> None:
+    assert leased(KeyPool(keys("a")), avoid="a", prefer="a").key.name == "a"
+
+
+def test_a_key_rests_until_the_moment_named_and_the_others_go_on() -> None:
+    pool = KeyPool(keys("a", "b"))
+    pool.settle(leased(pool), 0.0, rest(20.0))
+
+    assert names(pool, 3, now=19.9) == ["b"] * 3
+    assert leased(pool, 20.0).key.name == "a"
+
+
+def test_when_all_rest_the_earliest_wake_is_told() -> None:
+    pool = KeyPool(keys("a", "b"))
+    first, second = leased(pool), leased(pool)
+    pool.settle(first, 0.0, rest(20.0))
+    pool.settle(second, 0.0, rest(7.0))
+
+    assert pool.take(1.0, "m") == Wait(7.0)
+
+
+def test_a_later_refusal_can_lengthen_a_rest_but_not_shorten_it() -> None:
+    pool = KeyPool(keys("a"))
+    burst = [leased(pool) for _ in range(3)]
+    changed = [pool.settle(burst[i], 0.0, rest(wait_s)) for i, wait_s in enumerate((20, 30, 5))]
+
+    assert changed == [True, False, False]
+    assert pool.take(0.0, "m") == Wait(30.0)
+
+
+def test_after_a_rest_calls_come_back_one_by_one() -> None:
+    pool = KeyPool(keys("a"))
+    pool.settle(leased(pool), 0.0, rest(1.0))
+
+    waves = []
+    for _ in range(5):
+        wave = admitted(pool, 2.0)
+        waves.append(len(wave))
+        for lease in wave:
+            pool.settle(lease, 2.0, None)
+
+    assert waves == [1, 2, 4, 8, 16]
+
+
+def test_a_call_sent_before_the_rest_says_nothing_about_the_time_after_it() -> None:
+    pool = KeyPool(keys("a"))
+    refused, slow = leased(pool), leased(pool)
+    pool.settle(refused, 0.0, rest(1.0))
+    pool.settle(slow, 2.0, None)
+
+    assert len(admitted(pool, 2.0)) == 1
+
+
+def test_a_full_key_after_a_rest_is_waited_for_without_a_time() -> None:
+    pool = KeyPool(keys("a"))
+    pool.settle(leased(pool), 0.0, rest(1.0))
+    leased(pool, 1.0)
+
+    assert pool.take(1.0, "m") == Wait(None)
+
+
+def test_rests_without_a_named_time_grow_until_a_call_is_answered() -> None:
+    pool, now, rests = KeyPool(keys("a")), 0.0, []
+    for _ in range(8):
+        pool.settle(leased(pool, now), now, rest(None))
+        waiting = pool.take(now, "m")
+        assert isinstance(waiting, Wait)
+        rests.append((waiting.until or 0.0) - now)
+        now = waiting.until or 0.0
+    pool.settle(leased(pool, now), now, None)
+    pool.settle(leased(pool, now), now, rest(None))
+
+    assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert pool.take(now, "m") == Wait(now + 1.0)
+
+
+def test_keys_of_one_organization_rest_together() -> None:
+    pool = KeyPool([*keys("a", "b", organization="org-1"), *keys("c")])
+    pool.settle(leased(pool), 0.0, rest(20.0))
+
+    assert names(pool, 3, now=1.0) == ["c"] * 3
+
+
+@pytest.mark.parametrize("kind", [VerdictKind.EXHAUSTED, VerdictKind.RETIRED])
+def test_a_key_without_money_or_right_is_never_taken_again(kind: VerdictKind) -> None:
+    pool = KeyPool(keys("a", "b"))
+    lost, late = leased(pool), leased(pool)
+    pool.settle(late, 0.0, None)
+    changed = pool.settle(lost, 0.0, verdict(kind))
+
+    assert changed
+    assert names(pool, 3, now=1e9) == ["b"] * 3
+
+
+def test_a_second_report_of_the_same_loss_is_no_news() -> None:
+    pool = KeyPool(keys("a"))
+    burst = [leased(pool), leased(pool)]
+    changed = [pool.settle(lease, 0.0, verdict(VerdictKind.RETIRED)) for lease in burst]
+
+    assert changed == [True, False]
+
+
+def test_a_key_that_lacks_a_model_serves_the_others() -> None:
+    pool = KeyPool(keys("a", "b"))
+    pool.settle(leased(pool, model="big"), 0.0, verdict(VerdictKind.NO_MODEL))
+
+    assert [leased(pool, model="big").key.name for _ in range(2)] == ["b", "b"]
+    assert leased(pool, model="small").key.name == "a"
+
+
+def test_a_key_serves_only_the_models_that_its_entry_names() -> None:
+    a, b = keys("a", "b")
+    pool = KeyPool([KeyEntry(a.name, a.api_key, models=("big",)), b])
+
+    assert [leased(pool, model="small").key.name for _ in range(2)] == ["b", "b"]
+    assert leased(pool, model="big").key.name == "a"
+
+
+def test_without_a_usable_key_each_one_has_its_reason() -> None:
+    pool = KeyPool(keys("a", "b"))
+    retired, lacking = verdict(VerdictKind.RETIRED), verdict(VerdictKind.NO_MODEL)
+    pool.settle(leased(pool), 0.0, retired)
+    pool.settle(leased(pool), 0.0, lacking)
+
+    lost = pool.take(0.0, "m")
+
+    assert isinstance(lost, NoKey)
+    assert [reason for _, reason in lost.reasons] == [retired, lacking]
+
+
+def test_a_released_lease_leaves_no_trace() -> None:
+    pool = KeyPool(keys("a", "b"))
+    pool.release(leased(pool))
+
+    assert sorted(names(pool, 4)) == ["a", "a", "b", "b"]
+
+
+def test_a_thousand_keys_serve_all_that_their_limits_allow_and_never_while_they_rest() -> None:
+    """Ten minutes of virtual time; each key answers three calls a minute, twice that is asked."""
+    pool, now = KeyPool(keys(*(f"key {i}" for i in range(1000)))), 0.0
+    answered: Counter[tuple[str, int]] = Counter()
+    rests: dict[str, float] = {}
+    while now < 600:
+        given = pool.take(now, "m")
+        if isinstance(given, Wait):
+            now = given.until or now
+            continue
+        assert isinstance(given, Lease)
+        name, minute = given.key.name, int(now // 60)
+        assert rests.get(name, 0.0) <= now
+        if answered[name, minute] < 3:
+            answered[name, minute] += 1
+            pool.settle(given, now, None)
+        else:
+            rests[name] = 60.0 * (minute + 1)
+            pool.settle(given, now, rest(rests[name] - now))
+        now += 0.01
+
+    assert answered.total() == 10 * 3 * 1000
