@@ -1,0 +1,230 @@
+"""Reading a store, from any process and while it is being written."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from gptflow.records import Failure, RowResult, RowStatus
+from gptflow.store.connection import connect_reader, store_error
+from gptflow.store.ledger import split_keys, stretch_of
+from gptflow.store.migration import require_current
+from gptflow.store.record import (
+    DuplicateKey,
+    FailureGroup,
+    ModelUsage,
+    PendingRow,
+    RowCounts,
+    RunRecord,
+    position_of,
+    row_id,
+)
+from gptflow.store.run import run_records
+
+T = TypeVar("T")
+
+PENDING_PAGE = 2000
+RESULT_PAGE = 200
+FAILURE_GROUPS = 100
+"""More kinds of failure than this are counted together, so that odd messages fill no memory."""
+
+_decode_failure = msgspec.json.Decoder(Failure).decode
+
+
+class StoreReader:
+    """A view of one store. Each call sees all that was committed before it, and waits for nobody.
+
+    Iterators read page by page, each page a moment of its own: no transaction stays open, so that
+    the writer's log does not grow behind a slow consumer.
+
+    A reader belongs to the thread that made it. Raises StoreError if there is no store to read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = connect_reader(path)
+        with ExitStack() as undo:
+            undo.callback(self._connection.close)
+            self._guard(require_current)
+            undo.pop_all()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, the oldest first."""
+        return self._runs("SELECT * FROM runs ORDER BY run_id")
+
+    def run(self, run_id: int) -> RunRecord | None:
+        """The run with that number."""
+        return next(iter(self._runs("SELECT * FROM runs WHERE run_id = ?", run_id)), None)
+
+    def latest_run(self, server: str | None = None) -> RunRecord | None:
+        """The youngest run of a server, or of any, whose ledger is whole."""
+        statement = """SELECT * FROM runs
+            WHERE status != 'preparing' AND server = coalesce(?, server)
+            ORDER BY run_id DESC LIMIT 1"""
+        return next(iter(self._runs(statement, server)), None)
+
+    def counts(self, run_id: int) -> RowCounts:
+        """How many rows of the run are pending, done and failed. Goes through its ledger."""
+        first, end = stretch_of(run_id)
+        ((rows, pending, failed),) = self._all(
+            """SELECT
+                (SELECT rows FROM runs WHERE run_id = ?1),
+                (SELECT count(*) FROM ledger WHERE status = 0 AND row_id >= ?2 AND row_id < ?3),
+                (SELECT count(*) FROM ledger WHERE status = 2 AND row_id >= ?2 AND row_id < ?3)""",
+            run_id,
+            first,
+            end,
+        )
+        return RowCounts(pending, (rows or 0) - pending - failed, failed)
+
+    def usage(self, run_id: int) -> list[ModelUsage]:
+        """What the run asked and paid itself, by model; what it reused is in no sum."""
+        rows = self._all(
+            """SELECT model, calls, prompt_tokens, completion_tokens, cached_tokens
+               FROM usage WHERE run_id = ? ORDER BY model""",
+            run_id,
+        )
+        return [ModelUsage(*row) for row in rows]
+
+    def has_replies(self) -> bool:
+        """Whether any reply is stored: if not, there is no use in looking one up."""
+        return bool(self._all("SELECT 1 FROM calls LIMIT 1"))
+
+    def find_reply(self, call_key: bytes, server: str = "", since_run: int = 0) -> bytes | None:
+        """The body of the newest reply of that server to the call, or None.
+
+        Replies that are stale, or that came in a run before `since_run`, do not count.
+        """
+        rows = self._all(
+            """SELECT body FROM calls JOIN runs USING (run_id)
+               WHERE call_key = ? AND NOT stale AND run_id >= ? AND server = ?
+               ORDER BY call_id DESC LIMIT 1""",
+            call_key,
+            since_run,
+            server,
+        )
+        return rows[0][0] if rows else None
+
+    def pending(self, run_id: int) -> Iterator[PendingRow]:
+        """The run's pending rows, by position. Rows that are finished meanwhile may be left out."""
+        statement = """SELECT row_id, record, row_key, ordinal FROM ledger
+            WHERE status = 0 AND row_id >= ? AND row_id < ? ORDER BY row_id LIMIT ?"""
+        for number, record, row_key, ordinal in self._pages(statement, run_id, 0, PENDING_PAGE):
+            yield PendingRow(position_of(number), record, row_key, ordinal)
+
+    def results(self, run_id: int, start: int = 0) -> Iterator[RowResult]:
+        """What has become of the run's rows from position `start`, by position.
+
+        Rows that are pending are left out.
+        """
+        statement = """SELECT results.* FROM results
+            WHERE row_id >= ? AND row_id < ? ORDER BY row_id LIMIT ?"""
+        return map(_row_result, self._pages(statement, run_id, start, RESULT_PAGE))
+
+    def failed(self, run_id: int) -> Iterator[RowResult]:
+        """The run's failed rows, by position."""
+        statement = """SELECT results.* FROM ledger JOIN results USING (row_id)
+            WHERE status = 2 AND row_id >= ? AND row_id < ? ORDER BY row_id LIMIT ?"""
+        return map(_row_result, self._pages(statement, run_id, 0, RESULT_PAGE))
+
+    def finished_prefix(self, run_id: int, start: int, limit: int) -> list[RowResult]:
+        """At most `limit` rows from position `start` on, up to the first that is pending.
+
+        This is what an output in input order can be continued with.
+        """
+        window = (row_id(run_id, start), row_id(run_id, start + limit))
+        rows = self._all(
+            """SELECT results.* FROM results WHERE row_id >= ?1 AND row_id < coalesce(
+                    (SELECT min(row_id) FROM ledger
+                     WHERE status = 0 AND row_id >= ?1 AND row_id < ?2), ?2)
+                ORDER BY row_id""",
+            *window,
+        )
+        return [_row_result(row) for row in rows]
+
+    def failures(self, run_id: int) -> list[FailureGroup]:
+        """Why rows of the run failed, the most frequent reason first."""
+        groups: dict[tuple[str, str], list[Any]] = {}
+        for result in self.failed(run_id):
+            assert result.failure is not None
+            kind, stem = result.failure.kind.value, _stem(result.failure.message)
+            like = (kind, re.sub(r"\d+", "0", stem))
+            if like not in groups and len(groups) >= FAILURE_GROUPS:
+                kind, stem = like = ("other", "other reasons")
+            groups.setdefault(like, [kind, stem, 0])[2] += 1
+        by_rows = sorted(groups.values(), key=lambda group: -group[2])
+        return [FailureGroup(*group) for group in by_rows]
+
+    def duplicate_keys(self, run_id: int, limit: int) -> list[DuplicateKey]:
+        """The first `limit` row keys that several rows have, each with its first three records."""
+        first, end = stretch_of(run_id)
+        rows = self._all(
+            """SELECT row_key, max(ordinal) + 1,
+                   max(CASE ordinal WHEN 0 THEN record END),
+                   max(CASE ordinal WHEN 1 THEN record END),
+                   max(CASE ordinal WHEN 2 THEN record END)
+               FROM ledger WHERE row_id >= ?1 AND row_id < ?2 AND row_key IN (
+                   SELECT row_key FROM ledger WHERE ordinal = 1 AND row_id >= ?1 AND row_id < ?2
+                   ORDER BY row_id LIMIT ?3)
+               GROUP BY row_key ORDER BY min(row_id)""",
+            first,
+            end,
+            limit,
+        )
+        return [
+            DuplicateKey(key, tuple(record for record in records if record is not None), count)
+            for key, count, *records in rows
+        ]
+
+    def _pages(self, statement: str, run_id: int, start: int, size: int) -> Iterator[Any]:
+        """The rows of a query over a stretch, whose first column is the row number."""
+        first, end = row_id(run_id, start), stretch_of(run_id)[1]
+        while page := self._all(statement, first, end, size):
+            yield from page
+            first = page[-1][0] + 1
+
+    def _runs(self, statement: str, *parameters: Any) -> list[RunRecord]:
+        return self._guard(lambda db, _: run_records(db.execute(statement, parameters)))
+
+    def _all(self, statement: str, *parameters: Any) -> list[Any]:
+        return self._guard(lambda db, _: db.execute(statement, parameters).fetchall())
+
+    def _guard(self, read: Callable[[sqlite3.Connection, Path], T]) -> T:
+        try:
+            return read(self._connection, self.path)
+        except sqlite3.Error as error:
+            raise store_error(self.path, error) from error
+
+
+def _row_result(row: tuple[int, bytes, bytes, bytes | None, bytes, int]) -> RowResult:
+    number, raw, fields, failure, calls, truncated = row
+    return RowResult(
+        position=position_of(number),
+        status=RowStatus.DONE if failure is None else RowStatus.FAILED,
+        raw=raw,
+        fields=fields,
+        failure=None if failure is None else _decode_failure(failure),
+        calls=split_keys(calls),
+        truncated=bool(truncated),
+    )
+
+
+def _stem(message: str) -> str:
+    """What is the same in messages that differ in details: the text up to a colon."""
+    return message.split(": ", 1)[0]

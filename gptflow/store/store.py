@@ -1,0 +1,260 @@
+"""The store as its one writing process holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from gptflow.errors import StoreError
+from gptflow.records import Call, Reply, RowResult, RowStatus
+from gptflow.store import ledger, reuse
+from gptflow.store.connection import connect_writer, prepare_writer, store_error
+from gptflow.store.lock import StoreLock
+from gptflow.store.migration import migrate
+from gptflow.store.reader import StoreReader
+from gptflow.store.record import LedgerRow, RunDraft, RunRecord, row_id
+from gptflow.store.run import (
+    RunChange,
+    change_run,
+    delete_run,
+    insert_run,
+    set_running,
+    tidy_runs,
+)
+from gptflow.store.writer import SPACING_S, Writer
+
+REUSE_CHUNK = 20_000
+"""Positions whose results are copied in one transaction."""
+
+_STATUS_CODES = {RowStatus.PENDING: 0, RowStatus.DONE: 1, RowStatus.FAILED: 2}
+
+_SAVE_CALL = """
+INSERT INTO calls (call_key, run_id, step, model, key_name, finish_reason, prompt_tokens,
+                   completion_tokens, cached_tokens, attempts, latency_s, asked_at, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_SAVE_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)"
+_SET_STATUS = "UPDATE ledger SET status = ? WHERE row_id = ?"
+
+
+class Store:
+    """A store that this process writes, and no other process meanwhile.
+
+    `save_reply` and `save_result` are for the threads of event loops and do not wait; everything
+    else that writes waits for the disk. Once the disk has failed, all of it raises StoreError.
+    """
+
+    def __init__(
+        self, path: Path, writer: Writer, clock: Callable[[], float], resources: ExitStack
+    ) -> None:
+        self.path = path
+        self._writer = writer
+        self._clock = clock
+        self._resources = resources
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        spacing_s: float = SPACING_S,
+    ) -> Self:
+        """Open the store, or make a new one with its folder.
+
+        Runs that a killed process left running are interrupted then. Raises StoreLocked (naming
+        the holder), StoreVersion, StoreCorrupt, or StoreError if the file cannot be written.
+        """
+        _make_folder(path)
+        with ExitStack() as resources:
+            resources.callback(StoreLock(path, clock()).release)
+            connection = _open_database(path, resources)
+            writer = Writer(connection, path, spacing_s=spacing_s)
+            resources.callback(_finish, writer, connection)
+            kept = resources.pop_all()
+        return cls(path, writer, clock, kept)
+
+    def close(self) -> None:
+        """Commit what is queued, move it all into the one file, and let the next process in."""
+        self._resources.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def reader(self) -> StoreReader:
+        """This store's own reader, for the one thread that asks for it first."""
+        reader = StoreReader(self.path)
+        self._resources.callback(reader.close)
+        return reader
+
+    def begin_run(
+        self,
+        draft: RunDraft,
+        rows: Iterable[LedgerRow],
+        columns: Callable[[], Sequence[str]] = tuple,
+    ) -> RunRecord:
+        """Write a run with its ledger, every row pending; it is running when this returns.
+
+        `rows` are taken in their order, with positions from 0 without gaps; `columns` is asked for
+        the source's columns after the last of them. If either raises, or the process ends, there
+        is no such run.
+        """
+        run_id = self._writer.call(lambda db: insert_run(db, draft, self._clock()))
+        digest = ledger.LedgerDigest()
+        with ExitStack() as undo:
+            undo.callback(self.delete_run, run_id)
+            for chunk in ledger.chunks(rows):
+                digest.add(chunk)
+                self._insert_rows(run_id, chunk)
+            names = columns()
+
+            def complete(db: sqlite3.Connection) -> RunRecord:
+                ledger.number_duplicates(db, run_id)
+                return set_running(db, run_id, digest, names)
+
+            run = self._writer.call(complete)
+            undo.pop_all()
+        return run
+
+    def _insert_rows(self, run_id: int, chunk: list[LedgerRow]) -> None:
+        self._writer.call(lambda db: ledger.insert_rows(db, run_id, chunk))
+
+    def update_run(self, run_id: int, change: RunChange) -> RunRecord:
+        """Change a run after all writes that are queued, and give it as it is then."""
+        return self._writer.call(lambda db: change_run(db, run_id, change, self._clock()))
+
+    def delete_run(self, run_id: int) -> None:
+        """Remove a run and its rows. Its replies stay: they are paid."""
+        self._writer.call(lambda db: delete_run(db, run_id))
+
+    def reuse_rows(self, run_id: int, since_run: int = 0) -> int:
+        """Take pending rows that an earlier run of the same plan and server has done; how many.
+
+        Rows are the same if row key and ordinal are. That is only true of their content where the
+        row key is a hash of the whole record: with `id` columns an edited record has the key of
+        the old one, and must go through its calls instead.
+        """
+        end = self._writer.call(lambda db: reuse.find_done(db, run_id, since_run))
+        starts = range(row_id(run_id, 0), end, REUSE_CHUNK)
+        return sum(self._copy_done(start, start + REUSE_CHUNK) for start in starts)
+
+    def _copy_done(self, first: int, end: int) -> int:
+        return self._writer.call(lambda db: reuse.copy_done(db, first, end))
+
+    def retry_failed(self, run_id: int) -> int:
+        """Make the run's failed rows pending; how many.
+
+        Replies to the step that failed are not found any more, those to the steps before it are.
+        """
+        return self._writer.call(lambda db: ledger.reopen_failed(db, run_id))
+
+    def retry_truncated(self, run_id: int) -> int:
+        """Make the run's rows with a reply that was cut off pending; how many.
+
+        Those replies are not found any more, all others are.
+        """
+        return self._writer.call(lambda db: ledger.reopen_truncated(db, run_id))
+
+    def put_back(self, run_id: int, positions: Iterable[int]) -> None:
+        """Make these rows pending, as if they had not ended. Replies to them are found again."""
+        self._writer.call(lambda db: ledger.put_back(db, run_id, positions))
+
+    def save_reply(self, run_id: int, call: Call, reply: Reply) -> asyncio.Future[None]:
+        """Store a reply; the future resolves when it is on the disk, or raises StoreError.
+
+        Cancelling the future cancels the waiting only.
+        """
+        usage = reply.usage
+        return self._writer.submit(
+            (
+                _SAVE_CALL,
+                (
+                    call.key,
+                    run_id,
+                    call.step,
+                    call.model,
+                    reply.key_name,
+                    reply.finish_reason,
+                    _storable(usage.prompt_tokens),
+                    _storable(usage.completion_tokens),
+                    _storable(usage.cached_tokens),
+                    reply.attempts,
+                    reply.latency_s,
+                    self._clock(),
+                    reply.body,
+                ),
+            )
+        )
+
+    def save_result(self, run_id: int, result: RowResult) -> asyncio.Future[None]:
+        """Store what became of a row; the future is that of `save_reply`.
+
+        It never becomes durable before a reply that was saved before it, so that whoever waits for
+        the result need not wait for its replies.
+        """
+        number = row_id(run_id, result.position)
+        failure = None if result.failure is None else msgspec.json.encode(result.failure)
+        calls = b"".join(result.calls)
+        return self._writer.submit(
+            (_SET_STATUS, (_STATUS_CODES[result.status], number)),
+            (_SAVE_RESULT, (number, result.raw, result.fields, failure, calls, result.truncated)),
+        )
+
+
+def _storable(tokens: int | None) -> int | None:
+    """None for a number that no server can mean: one that SQLite cannot hold would stop the run."""
+    return tokens if tokens is None or 0 <= tokens < 1 << 63 else None
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"the folder of the store {path} cannot be made: {error}",
+            hint="choose another one with --store",
+        ) from error
+
+
+def _open_database(path: Path, resources: ExitStack) -> sqlite3.Connection:
+    try:
+        connection = connect_writer(path)
+        resources.callback(connection.close)
+        migrate(connection, path)
+        prepare_writer(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        tidy_runs(connection)
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    _sync_folder(path.parent)
+    return connection
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names of new files durable: SQLite syncs what is in them, not where they are."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _finish(writer: Writer, connection: sqlite3.Connection) -> None:
+    writer.close()
+    if not writer.failed:
+        connection.execute("PRAGMA busy_timeout = 1000")  # a reader must not hold up the exit
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
