@@ -34,7 +34,7 @@ from gptflow.run.prepare import STORE_FOLDER
 def command(
     store: Path, *, run_id: int | None, output: Path, file_format: str | None, columns: str | None
 ) -> int:
-    r"""Write the rows that a run of STORE has done, in input order; also while it goes on.
+    """Write the rows that a run of STORE has done, in input order; also while it goes on.
 
     STORE is a store's file, or the name of a pipeline whose store is in .gptflow/.
 

@@ -15,7 +15,7 @@ from gptflow.errors import UsageError
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @debug_option
 def command(folder: Path) -> int:
-    r"""Make a spec, a prompt and data in FOLDER, by default here. No file is overwritten.
+    """Make a spec, a prompt and data in FOLDER, by default here. No file is overwritten.
 
     \b
     gptflow init demo && cd demo

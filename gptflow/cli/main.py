@@ -14,6 +14,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -40,9 +41,10 @@ class VerbGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The verb's command; None if there is no such verb."""
-        del ctx
         if cmd_name not in VERBS:
-            return None
+            meant = get_close_matches(cmd_name, VERBS, n=1)
+            hint = f"Did you mean {meant[0]!r}?" if meant else f"There are {', '.join(VERBS)}."
+            ctx.fail(f"there is no verb {cmd_name!r}. {hint}")
         module = importlib.import_module(f"gptflow.cli.{cmd_name}")
         command: click.Command = module.command
         return command
@@ -73,7 +75,7 @@ SUMMARIES = {
 )
 @click.version_option(__version__, message="gptflow %(version)s")
 def command() -> None:
-    r"""Declarative pipelines of language-model work over data.
+    """Declarative pipelines of language-model work over data.
 
     \b
     gptflow init demo && cd demo

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from gptflow.cli.options import debug_option
+from gptflow.mock.document import read_scenario
+from gptflow.mock.scenario import Scenario
+from gptflow.mock.server import serve
 
 
 @click.command("mock")
@@ -16,18 +20,21 @@ from gptflow.cli.options import debug_option
 @click.option("--log", type=click.Path(path_type=Path), help="Append each request as a JSON line.")
 @debug_option
 def command(scenario: Path | None, host: str, port: int, log: Path | None) -> int:
-    r"""Serve a simulated OpenAI API: SCENARIO says how slow it is, what it answers, how it fails.
+    """Serve a simulated OpenAI API: SCENARIO says how slow it is, what it answers, how it fails.
 
     \b
     gptflow mock
     gptflow mock scenario.yaml --port 8001 --log requests.jsonl
     OPENAI_BASE_URL=http://127.0.0.1:8000/v1 OPENAI_API_KEY=sk-any gptflow run SPEC
     """
-    from gptflow.mock.scenario import Scenario, load_scenario
-    from gptflow.mock.server import serve
-
-    loaded = load_scenario(scenario) if scenario else Scenario()
+    loaded = read_scenario(scenario) if scenario else Scenario()
     if log is not None:
         loaded = loaded.model_copy(update={"log": log})
-    serve(loaded, host=host, port=port)
+
+    def announce(base_url: str) -> None:
+        click.echo(f"serving {base_url} until Ctrl-C; in config.json:")
+        key = {"api_key": "any", "base_url": base_url}
+        click.echo(f"  {json.dumps({'key_index': 0, 'key_list': [key]})}")
+
+    serve(loaded, host=host, port=port, announce=announce)
     return 0

@@ -14,7 +14,7 @@ from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.pipeline.token_estimate import estimate_tokens
 from gptflow.records import Call, Row
-from gptflow.run.prepare import load_plan
+from gptflow.run.prepare import prepare
 
 
 @click.command("preview")
@@ -24,7 +24,7 @@ from gptflow.run.prepare import load_plan
 @set_option
 @debug_option
 def command(spec: Path, overrides: tuple[str, ...], *, count: int, row: int | None) -> int:
-    r"""Show what the first rows of SPEC would be asked: the exact messages; nothing is sent.
+    """Show what the first rows of SPEC would be asked: the exact messages; nothing is sent.
 
     A later step's messages hang on the replies before it, so each row is shown up to its first
     call, and the steps that may follow are named.
@@ -33,7 +33,7 @@ def command(spec: Path, overrides: tuple[str, ...], *, count: int, row: int | No
     gptflow preview pipelines/label.yaml
     gptflow preview pipelines/label.yaml --row 17
     """
-    prepared = load_plan(spec, overrides=overrides, stdin=sys.stdin.buffer)
+    prepared = prepare(spec, overrides=overrides, stdin=sys.stdin.buffer)
     first, last = (row - 1, row) if row is not None else (0, count)
     shown = 0
     for each in prepared.rows(first, last):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Literal
@@ -50,7 +49,7 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     as_json: bool,
     quiet: bool,
 ) -> int:
-    r"""Ask a model about every row of SPEC, and write the answers.
+    """Ask a model about every row of SPEC, and write the answers.
 
     The same command again goes on where the last one stopped; what was answered once is not
     asked again. Progress goes to stderr.
@@ -62,9 +61,7 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     gptflow run pipelines/label.yaml --retry failed
     gptflow run pipelines/label.yaml --json | jq .cost_usd
     """
-    prepared = prepare(
-        spec, choice, overrides=overrides, environ=os.environ, stdin=sys.stdin.buffer
-    )
+    prepared = prepare(spec, choice, overrides=overrides, stdin=sys.stdin.buffer)
     display = choose_display(sys.stderr, quiet=quiet)
     summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
     if as_json:

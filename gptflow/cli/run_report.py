@@ -10,6 +10,8 @@ from gptflow.pipeline.texts import shown_path
 from gptflow.run.summary import Ending, RunSummary
 from gptflow.run.words import duration, money, token_count
 
+REASONS_SHOWN = 3
+
 
 def report(summary: RunSummary, spec: Path) -> str:
     """The report as text. `spec` is the path that the user typed, for the next command."""
@@ -56,7 +58,8 @@ def _work(summary: RunSummary) -> str:
 def _files(summary: RunSummary) -> Iterator[str]:
     rows = [(shown_path(summary.output), f"{summary.done:,} rows")]
     if summary.failed:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in summary.failures.items())
+        shown = summary.failures[:REASONS_SHOWN]
+        reasons = ", ".join(f"{group.message} {group.rows:,}" for group in shown)
         rows.append(
             (shown_path(failed_path(summary.output)), f"{summary.failed:,} rows: {reasons}")
         )

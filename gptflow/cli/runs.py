@@ -19,7 +19,7 @@ from gptflow.store.reader import StoreReader
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 @debug_option
 def command(stores: tuple[Path, ...], *, as_json: bool) -> int:
-    r"""List the runs of STORES, by default of every store in .gptflow/, the newest last.
+    """List the runs of STORES, by default of every store in .gptflow/, the newest last.
 
     \b
     gptflow runs

@@ -13,7 +13,7 @@ from gptflow.spec.schema import pipeline_schema
 @click.command("schema")
 @debug_option
 def command() -> int:
-    r"""Print the JSON Schema of the spec language, for editors that complete and check YAML.
+    """Print the JSON Schema of the spec language, for editors that complete and check YAML.
 
     \b
     gptflow schema > pipeline.schema.json

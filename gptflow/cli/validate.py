@@ -10,7 +10,7 @@ import click
 
 from gptflow.cli.options import debug_option, set_option, spec_argument
 from gptflow.errors import SpecError
-from gptflow.run.prepare import load_plan
+from gptflow.run.prepare import prepare
 
 
 @click.command("validate")
@@ -19,7 +19,7 @@ from gptflow.run.prepare import load_plan
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as a JSON array.")
 @debug_option
 def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
-    r"""Check SPEC, and list all its problems with file, line and column.
+    """Check SPEC, and list all its problems with file, line and column.
 
     The file, its templates, and the first rows of its source are read; nothing is sent.
 
@@ -29,7 +29,7 @@ def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
     """
     problems = []
     try:
-        plan = load_plan(spec, overrides=overrides, stdin=sys.stdin.buffer).plan
+        plan = prepare(spec, overrides=overrides, stdin=sys.stdin.buffer).plan
     except SpecError as error:
         if not as_json:
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from jinja2 import Environment, nodes
 from jinja2.meta import find_undeclared_variables
@@ -47,8 +48,8 @@ class UnknownName:
 
     name: str
     offset: int
-    namespace: str = ""
-    """`row`, `vars` or `steps` where it follows one of these."""
+    kind: str = "name"
+    """"name"; "row", "vars" or "steps" for what follows one of these; "filter" or "test"."""
     candidates: frozenset[str] = frozenset()
     """What could stand there."""
 
@@ -59,7 +60,7 @@ def unknown_names(environment: Environment, text: str, scope: Scope) -> list[Unk
     A name that the template itself tests (`is defined`, `default(...)`) may be missing: that is
     how a spec says that some rows lack a column.
     """
-    tree = environment.parse(text)
+    tree = _lenient(environment).parse(text)
     outside = find_undeclared_variables(tree)
     forgiven = set(_tested_names(tree))
     tokens = _name_tokens(environment, text)
@@ -68,8 +69,9 @@ def unknown_names(environment: Environment, text: str, scope: Scope) -> list[Unk
     if scope.columns is not None:
         for name in outside - known - forgiven - set(environment.globals):
             places = [t.offset for t in tokens if t.name == name and t.before not in (".", "|")]
-            found.append(UnknownName(name, places[0] if places else 0, "", frozenset(known)))
+            found.append(UnknownName(name, places[0] if places else 0, "name", frozenset(known)))
     found.extend(_unknown_members(tree, tokens, scope, outside))
+    found.extend(_unknown_filters(tree, tokens, environment))
     return sorted(found, key=lambda unknown: unknown.offset)
 
 
@@ -87,6 +89,35 @@ def _unknown_members(
             if token.name == name and token.line == line and token.before in (".", "[")
         ]
         yield UnknownName(name, places[0] if places else 0, namespace, members)
+
+
+def _unknown_filters(
+    tree: nodes.Template, tokens: list[NameToken], environment: Environment
+) -> Iterator[UnknownName]:
+    """Filters and tests that do not exist.
+
+    Jinja itself names only the first, and inside an {% if %} none before it runs.
+    """
+    filters = ((node, "filter", environment.filters) for node in tree.find_all(nodes.Filter))
+    tests = ((node, "test", environment.tests) for node in tree.find_all(nodes.Test))
+    for node, kind, known in (*filters, *tests):
+        if node.name not in known:
+            places = [t.offset for t in tokens if t.name == node.name and t.line == node.lineno]
+            yield UnknownName(node.name, places[0] if places else 0, kind, frozenset(known))
+
+
+class _AnyFilter(dict[str, Any]):
+    """Takes every name for that of a filter, so that the names beside it are looked at too."""
+
+    def get(self, key: str, default: object = None) -> Any:
+        return super().get(key, default or str)
+
+
+def _lenient(environment: Environment) -> Environment:
+    overlay = environment.overlay()
+    overlay.filters = _AnyFilter(environment.filters)
+    overlay.tests = _AnyFilter(environment.tests)
+    return overlay
 
 
 def _member_uses(tree: nodes.Template) -> Iterator[tuple[str, str, int]]:

@@ -41,12 +41,16 @@ class Text:
         return self.place(max(0, offset - 3 * self.is_expression), length)
 
     def line(self, number: int) -> Place:
-        """The place of a line of `template`, from 1, without the white space around it."""
-        lines = self.text.split("\n")
-        line = lines[min(number, len(lines)) - 1]
-        start = sum(len(before) + 1 for before in lines[: min(number, len(lines)) - 1])
+        """The place of a line of the text, from 1, without the white space around it."""
+        start, line = self._line(number)
         indent = len(line) - len(line.lstrip())
         return self.place(start + indent, max(1, len(line.strip())))
+
+    def _line(self, number: int) -> tuple[int, str]:
+        """Offset and text of a line."""
+        lines = self.text.split("\n")
+        index = min(number, len(lines)) - 1
+        return sum(len(line) + 1 for line in lines[:index]), lines[index]
 
 
 def spec_text(
@@ -91,15 +95,14 @@ class TextChecker:
     def check(self, text: Text, scope: Scope) -> bool:
         """Notes the problems of a text; whether it can be compiled."""
         try:
-            self._environment.compile(text.template)
+            unknown = unknown_names(self._environment, text.template, scope)
         except TemplateSyntaxError as error:
-            self.problems.append(self._syntax_problem(text, error))
+            self.problems.append(_syntax_problem(text, error))
             return False
-        for unknown in unknown_names(self._environment, text.template, scope):
-            self.problems.append(_name_problem(text, unknown, scope))
+        self.problems += [_name_problem(text, name, scope) for name in unknown]
         includes = included_templates(self._environment, text.template)
         checked = [self._check_include(text, name, offset, scope) for name, offset in includes]
-        return all(checked)
+        return all(checked) and not any(name.kind in ("filter", "test") for name in unknown)
 
     def _check_include(self, text: Text, name: str | None, offset: int, scope: Scope) -> bool:
         if name is None:
@@ -121,41 +124,35 @@ class TextChecker:
         self.sources[name] = source
         return self.check(file_text(path, source, f"included by the {text.what}"), scope)
 
-    def _syntax_problem(self, text: Text, error: TemplateSyntaxError) -> Problem:
-        message = error.message or "template syntax error"
-        hint = None
-        words = message.split("'")
-        if message.startswith("No ") and len(words) > 1:  # No filter named 'trunc'
-            kind = self._environment.filters if "filter" in message else self._environment.tests
-            meant = did_you_mean(words[1], kind)
-            hint = f"did you mean {meant!r}?" if meant else None
-        elif "{" in text.text and "{{" not in text.text and "{%" not in text.text:
-            hint = "write {{ name }} with two braces for a value"
-        message = message[0].lower() + message[1:].rstrip(".")
-        return Problem(f"{message} ({text.what})", text.line(error.lineno), hint)
-
     def note(self, text: Text, error: TemplateError | Exception) -> None:
         """Notes a problem with the whole of a text."""
         self.problems.append(Problem(f"{error} ({text.what})", text.place(None, None)))
 
 
+def _syntax_problem(text: Text, error: TemplateSyntaxError) -> Problem:
+    message = (error.message or "template syntax error").rstrip(".")
+    message = f"{message[0].lower()}{message[1:]} ({text.what})"
+    return Problem(message, text.line(error.lineno))
+
+
 def _name_problem(text: Text, unknown: UnknownName, scope: Scope) -> Problem:
-    place = text.at(unknown.offset, len(unknown.name))
-    meant = did_you_mean(unknown.name, unknown.candidates)
-    suggestion = f" Did you mean {meant!r}?" if meant else ""
-    if unknown.namespace:
-        shown = _shortened(sorted(unknown.candidates))
+    name, place = unknown.name, text.at(unknown.offset, len(unknown.name))
+    meant = did_you_mean(name, unknown.candidates)
+    suggestion = f"did you mean {meant!r}?" if meant else ""
+    if unknown.kind in ("filter", "test"):
+        listed = f"Jinja's {unknown.kind}s are in its template designer documentation"
         return Problem(
-            f"{unknown.namespace} has no {unknown.name!r} ({text.what})",
-            place,
-            f"it has {shown or 'nothing'}.{suggestion}",
+            f"there is no {unknown.kind} {name!r} ({text.what})", place, suggestion or listed
         )
-    columns = _shortened(list(scope.columns or ())) or "no columns"
-    return Problem(
-        f"no column, field or var is named {unknown.name!r} ({text.what})",
-        place,
-        f"the source has {columns}.{suggestion}",
-    )
+    if unknown.kind == "name":
+        message = f"no column, field or var is named {name!r} ({text.what})"
+        known = f"the source has {_shortened(list(scope.columns or ())) or 'no columns'}"
+    else:
+        message = f"{unknown.kind} has no {name!r} ({text.what})"
+        known = f"it has {_shortened(sorted(unknown.candidates)) or 'nothing'}"
+    if suggestion:
+        return Problem(message, place, f"{known}. {suggestion[0].upper()}{suggestion[1:]}")
+    return Problem(message, place, known)
 
 
 def _shortened(names: list[str]) -> str:

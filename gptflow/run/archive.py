@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gptflow.records import Call, Reply, RowResult
-from gptflow.store.records import RunRecord
+from gptflow.store.record import RunRecord
 from gptflow.store.store import Store
 
 
@@ -15,11 +15,12 @@ class RunArchive:
     def __init__(self, store: Store, run: RunRecord) -> None:
         self._store = store
         self._run_id = run.run_id
+        self._server = run.server
         self._since_run = run.run_id if run.fresh else 0
 
     def find_reply(self, call_key: bytes) -> bytes | None:
         """The body of a stored reply; a fresh run reuses only its own."""
-        return self._store.reader.find_reply(call_key, self._since_run)
+        return self._store.reader.find_reply(call_key, self._server, self._since_run)
 
     def save_reply(self, call: Call, reply: Reply) -> asyncio.Future[None]:
         """Resolves when the reply is on disk."""

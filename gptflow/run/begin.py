@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from gptflow import __version__
-from gptflow.data.survey import Survey, locate
+from gptflow.data.sources.source import locate
+from gptflow.data.survey import Survey
 from gptflow.errors import DataError, UsageError
 from gptflow.pipeline.identity import digest_of
 from gptflow.run.prepare import Prepared
-from gptflow.store.records import RunDraft, RunRecord, RunStatus
+from gptflow.store.ledger import ledger_digest
+from gptflow.store.record import LedgerRow, RunDraft, RunRecord, RunStatus
+from gptflow.store.run import RunChange
 from gptflow.store.store import Store
 
 Retry = Literal["failed", "truncated"]
@@ -30,9 +33,7 @@ class Beginning:
     """Rows that `--retry` has put back to pending."""
 
 
-def begin(
-    store: Store, prepared: Prepared, output: Path, *, fresh: bool, retry: Retry | None
-) -> Beginning:
+def begin(store: Store, prepared: Prepared, *, fresh: bool, retry: Retry | None) -> Beginning:
     """Finds the run to go on with, or begins a new one with a row in the ledger for each row.
 
     A run is gone on with if it is the store's latest, would do the same with each row (the
@@ -43,85 +44,104 @@ def begin(
         DataError: a record is broken, or two rows have the same id.
         UsageError: there is nothing to retry.
     """
-    latest = store.reader.latest_run()
-    if fresh or latest is None or not _same_work(latest, prepared):
-        latest = None
-    if latest is not None and not _same_rows(store, latest, prepared):
-        latest = None
-    if latest is not None:
-        return Beginning(latest, is_new=False, retried_rows=_retry(store, latest, retry))
+    latest = None if fresh else store.reader.latest_run()
+    if latest is not None and _is_same_work(latest, prepared) and _has_rows_of(latest, prepared):
+        return _go_on(store, latest, prepared, retry)
     if retry is not None:
         raise UsageError(
             f"there is no run of {prepared.spec.name!r} with this spec and this data to retry",
-            hint="run it first, without --retry",
+            hint="run it without --retry first",
         )
-    return _new_run(store, prepared, output, fresh=fresh)
+    return _new_run(store, prepared, fresh=fresh)
 
 
-def _same_work(latest: RunRecord, prepared: Prepared) -> bool:
+def _is_same_work(latest: RunRecord, prepared: Prepared) -> bool:
     return latest.plan_digest == prepared.plan.digest and latest.server == prepared.choice.name
 
 
-def _same_rows(store: Store, latest: RunRecord, prepared: Prepared) -> bool:
-    """Whether the source has the rows of a run. Files that were not touched are not read again."""
-    fingerprint = source_fingerprint(prepared)
-    if latest.source_fingerprint == fingerprint:
+def _has_rows_of(latest: RunRecord, prepared: Prepared) -> bool:
+    """Whether the source has the rows of a run. A file that nobody touched is not read again."""
+    if latest.source_fingerprint == _fingerprint(prepared):
         return True
-    survey = Survey(prepared.selection)
-    for _ in survey:
-        pass
-    if survey.ledger_digest != latest.ledger_digest:
-        return False
-    store.update_run(latest.run_id, source_fingerprint=fingerprint)
-    return True
+    survey = Survey(prepared.source, prepared.selection)
+    return ledger_digest(_rows(survey)) == latest.ledger_digest
 
 
-def source_fingerprint(prepared: Prepared) -> str:
-    """What says, without reading the source, that its rows are those of an earlier look."""
+def _fingerprint(prepared: Prepared) -> str:
+    """Says, without reading the source, that its rows are those of an earlier look."""
     select = prepared.spec.source.model_dump(include={"id", "where", "limit", "sample"})
     return digest_of([prepared.source.fingerprint(), select])
 
 
-def _retry(store: Store, run: RunRecord, retry: Retry | None) -> int:
-    if retry is None:
-        return 0
+def _rows(survey: Survey) -> Iterator[LedgerRow]:
+    for batch in survey.batches():
+        yield from batch
+
+
+def _go_on(store: Store, run: RunRecord, prepared: Prepared, retry: Retry | None) -> Beginning:
+    retried = 0
     if retry == "failed":
-        return store.retry_failed(run.run_id)
-    return store.retry_truncated(run.run_id)
+        retried = store.retry_failed(run.run_id)
+    elif retry == "truncated":
+        retried = store.retry_truncated(run.run_id)
+    change = RunChange(
+        status=None if run.status is RunStatus.FINISHED and not retried else RunStatus.RUNNING,
+        source_fingerprint=_fingerprint(prepared),
+        spec=prepared.spec.origin.text,
+    )
+    run = store.update_run(run.run_id, change)
+    return Beginning(run, is_new=False, retried_rows=retried)
 
 
-def _new_run(store: Store, prepared: Prepared, output: Path, *, fresh: bool) -> Beginning:
-    survey = Survey(prepared.selection)
+def _new_run(store: Store, prepared: Prepared, *, fresh: bool) -> Beginning:
+    survey = Survey(prepared.source, prepared.selection)
     draft = RunDraft(
         name=prepared.spec.name,
         plan_digest=prepared.plan.digest,
-        source_fingerprint=source_fingerprint(prepared),
+        source_fingerprint=_fingerprint(prepared),
         spec=prepared.spec.origin.text,
-        spec_file=str(prepared.spec.origin.file),
+        spec_file=prepared.spec.origin.file,
         server=prepared.choice.name,
         fresh=fresh,
-        output=str(output),
+        output=str(prepared.output),
+        fields=prepared.plan.fields,
         version=__version__,
     )
-    run = store.begin_run(draft, survey)
+
+    def columns() -> list[str]:
+        _refuse_clashes(survey.columns, prepared)
+        return survey.columns
+
+    run = store.begin_run(draft, _rows(survey), columns)
     if prepared.spec.source.id_columns:
         _refuse_duplicates(store, run, prepared)
-    run = store.update_run(run.run_id, columns=survey.columns, status=RunStatus.RUNNING)
     reused = 0 if fresh else store.reuse_rows(run.run_id)
     return Beginning(run, is_new=True, reused_rows=reused)
+
+
+def _refuse_clashes(columns: list[str], prepared: Prepared) -> None:
+    """A column may first turn up deep in the file, where the check of the spec did not look."""
+    names = [*prepared.plan.fields, *prepared.plan.vars]
+    for name in names:
+        if name in columns:
+            raise DataError(
+                f"a row of the source has a column {name!r}, which is also a field or var",
+                hint="give the field or var another name",
+            )
 
 
 def _refuse_duplicates(store: Store, run: RunRecord, prepared: Prepared) -> None:
     duplicates = store.reader.duplicate_keys(run.run_id, DUPLICATES_SHOWN)
     if not duplicates:
         return
-    store.delete_run(run.run_id)
     lines = []
-    for _, records in duplicates:
-        places = [f"{file}:{line}" for file, line in locate(prepared.source, records[:2])]
-        lines.append(f"  {places[1]} has the id of {places[0]}")
+    for duplicate in duplicates:
+        places = locate(prepared.source, duplicate.records[:2])
+        (first, first_line), (second, second_line) = places
+        lines.append(f"  {second}:{second_line} has the id of {first}:{first_line}")
+    store.delete_run(run.run_id)
     columns = ", ".join(prepared.spec.source.id_columns)
     raise DataError(
-        f"the column(s) {columns} do not identify a row:\n" + "\n".join(lines),
-        hint="mend the data, add a column to source.id, or leave id out: then the whole row is it",
+        f"{columns} does not identify a row (source.id):\n" + "\n".join(lines),
+        hint="mend the data, add a column to source.id, or leave id out: then the whole row counts",
     )

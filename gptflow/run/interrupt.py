@@ -35,7 +35,7 @@ class Interruption:
 
     @contextmanager
     def handling(self) -> Iterator[None]:
-        """Handles the signals meanwhile. Only a main thread can; elsewhere they stay as they are."""
+        """Handles the signals meanwhile. Only a main thread can; others leave them alone."""
         loop = asyncio.get_running_loop()
         is_main = threading.current_thread() is threading.main_thread()
         for number in SIGNALS if is_main else ():

@@ -18,10 +18,9 @@ from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
 from gptflow.run.server import MOCK, ServerChoice
-from gptflow.spec.load import read_spec
+from gptflow.spec.load import Draft, read_spec
 from gptflow.spec.model import Spec
 from gptflow.spec.paths import resolve_output
-from gptflow.spec.problems import Problem
 
 STORE_FOLDER = Path(".gptflow")
 """Where stores lie, in the working directory."""
@@ -93,29 +92,29 @@ def prepare(
         DataError: the first rows of the source cannot be read.
         ConfigError: there are no keys, or their file is wrong.
     """
-    problems: list[Problem] = []
-    if not isinstance(spec, Spec):
-        draft = read_spec(spec, overrides=overrides, values=values, environ=os.environ)
-        problems.extend(draft.problems)
-        if draft.spec is None:
-            raise SpecError(problems)
-        spec = draft.spec
-    source, columns = _source(spec, stdin, has_problems=bool(problems))
+    draft = (
+        Draft(spec, [])
+        if isinstance(spec, Spec)
+        else read_spec(spec, overrides=overrides, values=values, environ=os.environ)
+    )
+    if draft.spec is None:
+        raise SpecError(draft.problems)
+    source, columns = _source(draft, stdin)
     server = choice.name if choice else ""
-    plan = compile_plan(spec, columns=columns, server=server, known=problems)
+    plan = compile_plan(draft.spec, columns=columns, server=server, known=draft.problems)
     assert source is not None  # a source that cannot be opened is a problem, or was raised
     config = choice.find_config(os.environ) if choice else None
-    return Prepared(spec, plan, source, choice or ServerChoice(), config)
+    return Prepared(draft.spec, plan, source, choice or ServerChoice(), config)
 
 
-def _source(
-    spec: Spec, stdin: BinaryIO | None, *, has_problems: bool
-) -> tuple[Source | None, list[str] | None]:
+def _source(draft: Draft, stdin: BinaryIO | None) -> tuple[Source | None, list[str] | None]:
     """The source and its columns; where the spec has problems already, as far as it goes."""
+    if draft.spec is None or not draft.knows_source:
+        return None, None
     try:
-        source = open_source(spec, spool_folder=STORE_FOLDER / "stdin", stdin=stdin)
+        source = open_source(draft.spec, spool_folder=STORE_FOLDER / "stdin", stdin=stdin)
         return source, first_columns(source, ROWS_LOOKED_AT) or None
     except DataError:
-        if has_problems:
+        if draft.problems:
             return None, None
         raise

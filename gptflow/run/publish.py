@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from gptflow.data.sinks.failed import FailedRows, failed_path
-from gptflow.data.sinks.sink import open_sink
+from gptflow.data.sinks.failed import FailedSink, failed_path
+from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
 from gptflow.errors import GptflowError
+from gptflow.pipeline.identity import digest_of
 from gptflow.records import RowStatus
+from gptflow.run.prepare import Prepared
 from gptflow.store.reader import StoreReader
+from gptflow.store.record import RunRecord
 
 BATCH_ROWS = 2_000
 INTERVAL_S = 1.0
@@ -24,13 +27,29 @@ INTERVAL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where finished rows go, and what of them."""
+    """Where the rows of a run go, and what of them."""
 
     path: Path
     columns: tuple[str, ...] | None
-    """The columns to write, or None for all of `known_columns`."""
-    known_columns: tuple[str, ...]
+    """The columns to write, or None for all of `known`."""
+    known: tuple[str, ...]
     """Every column and field that a row may have, in order."""
+
+    @classmethod
+    def of(cls, prepared: Prepared, run: RunRecord) -> Target:
+        """The target that a spec names for a run."""
+        columns = prepared.spec.output.columns
+        known = (*run.columns, *prepared.plan.fields)
+        return cls(prepared.output, tuple(columns) if columns else None, known)
+
+    @property
+    def digest(self) -> str:
+        """Says whether an output was written as this target wants it."""
+        return digest_of([str(self.path), self.columns, self.known])
+
+    def is_published(self, run: RunRecord) -> bool:
+        """Whether the output of a finished run is in its place."""
+        return run.output_digest == self.digest and self.path.is_file()
 
 
 class Publisher(threading.Thread):
@@ -79,35 +98,45 @@ class Publication:
 
     def __init__(self, target: Target) -> None:
         self._position = 0
+        self._has_failed = False
         self._whole = WholeFile(target.path)
-        self._sink = open_sink(
-            self._whole.stream, target.path.suffix, target.columns, target.known_columns
-        )
-        self._failed = FailedRows(failed_path(target.path))
+        self._failed = WholeFile(failed_path(target.path))
+        self._sinks = {
+            RowStatus.DONE: open_sink(
+                self._whole.stream,
+                output_format_of(target.path),
+                columns=target.columns,
+                known=target.known,
+            ),
+            RowStatus.FAILED: FailedSink(self._failed.stream),
+        }
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._failed.abandon()
-        self._whole.close()
+        for file in (self._whole, self._failed):
+            file.stream.close()
+        if not self._has_failed:
+            self._failed.part.unlink(missing_ok=True)
 
     def advance(self, reader: StoreReader, run_id: int) -> None:
         """Writes the rows that have ended since, up to the first that is still pending."""
-        while True:
-            batch = reader.finished_prefix(run_id, self._position, BATCH_ROWS)
+        while batch := reader.finished_prefix(run_id, self._position, BATCH_ROWS):
             for result in batch:
-                if result.status is RowStatus.DONE:
-                    self._sink.write(result)
-                else:
-                    self._failed.write(result)
+                self._sinks[result.status].write(result)
+                self._has_failed |= result.status is RowStatus.FAILED
             self._position += len(batch)
-            if len(batch) < BATCH_ROWS:
-                break
-        self._whole.flush()
+        for sink in self._sinks.values():
+            sink.flush()
 
     def commit(self) -> None:
-        """Puts the files in their places; an empty file of failed rows is removed."""
-        self._sink.close()
+        """Puts the files in their places. Where no row failed, there is no file of failed rows."""
+        for sink in self._sinks.values():
+            sink.finish()
         self._whole.commit()
-        self._failed.commit()
+        if self._has_failed:
+            self._failed.commit()
+        else:
+            self._failed.abandon()
+            self._failed.path.unlink(missing_ok=True)

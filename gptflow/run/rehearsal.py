@@ -23,14 +23,16 @@ class Rehearsal:
         self._steps = {step.name: step for step in plan.steps}
         self._asked: dict[str, str] = {}
 
-    def reply(self, request: dict[str, Any]) -> str | None:
-        """A reply to a request body, always the same for the same one; None: echo the prompt."""
+    def reply(self, request: dict[str, Any]) -> str:
+        """A reply to a request body, always the same for the same one.
+
+        Where no reply can be made up that the extractors accept, it is the prompt's echo.
+        """
         digest = digest_of([request.get("model"), request.get("messages")])
-        step = self._steps.get(self._asked.get(digest, ""))
-        if step is None:
-            return None
+        step = self._steps[self._asked[digest]]
         pick = int.from_bytes(blake2b(digest.encode(), digest_size=4).digest())
-        return example_reply(step.extractors, pick)
+        example = example_reply(step.extractors, pick)
+        return str(request["messages"][-1]["content"]) if example is None else example
 
     def noting(self, engine: Asker) -> Asker:
         """An engine that tells the rehearsal what it is about to ask."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gptflow.data.replay import replay
 from gptflow.engine.engine import Engine
 from gptflow.errors import RunStopped
+from gptflow.records import Row
 from gptflow.run.archive import RunArchive
 from gptflow.run.begin import Beginning, Retry, begin
 from gptflow.run.display import Display
@@ -24,7 +26,8 @@ from gptflow.run.server import Server, open_server
 from gptflow.run.summary import Ending, RunSummary
 from gptflow.run.tally import Tally
 from gptflow.run.worker import Asker, Worker
-from gptflow.store.records import RunStatus
+from gptflow.store.record import RunStatus
+from gptflow.store.run import RunChange
 from gptflow.store.store import Store
 
 DEFAULT_CONCURRENCY = 32
@@ -101,12 +104,13 @@ class Runner:
             self._display.end()
             has_ended = store.reader.counts(run_id).pending == 0
             publisher.finish(commit=has_ended)
-            store.update_run(
-                run_id,
+            change = RunChange(
                 status=RunStatus(self._ending(has_ended=has_ended).value),
-                ended_at=time.time(),
+                stop_reason=self._stopped.message if self._stopped else None,
+                output=str(target.path),
                 output_digest=target.digest if has_ended else "",
             )
+            store.update_run(run_id, change)
 
     def _converse(self, store: Store, beginning: Beginning) -> None:
         prepared = self._prepared
@@ -128,7 +132,7 @@ class Runner:
                 prepared.plan,
                 _asker(engine, server.rehearsal),
                 RunArchive(store, beginning.run),
-                replay(prepared.source, store.reader.pending(beginning.run.run_id)),
+                self._pending_rows(store, beginning),
                 hear,
             )
             return await drive(
@@ -138,6 +142,11 @@ class Runner:
                 tally=self._tally,
                 first_calls=self._first_calls,
             )
+
+    def _pending_rows(self, store: Store, beginning: Beginning) -> Iterator[Row]:
+        pending = store.reader.pending(beginning.run.run_id)
+        source = self._prepared.spec.source
+        return replay(self._prepared.source, pending, source.id_columns)
 
     def _concurrency(self, server: Server) -> int:
         wanted = self._prepared.spec.parallelism.concurrency
@@ -172,7 +181,7 @@ class Runner:
             output=prepared.output,
             store=store.path,
             server=prepared.choice.name,
-            failures=store.reader.failures(run.run_id) if counts.failed else {},
+            failures=tuple(store.reader.failures(run.run_id)),
             message=str(self._stopped) if self._stopped else None,
             signal=self._signal,
             nothing_to_do=nothing_to_do,

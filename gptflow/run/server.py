@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptflow.engine.config import Config, config_for, find_config
+from gptflow.engine.config import Config, KeyEntry, find_config
+from gptflow.engine.secret import Secret
 from gptflow.errors import ConfigError
 from gptflow.pipeline.plan import Plan
 from gptflow.run.rehearsal import Rehearsal
@@ -86,13 +87,14 @@ def _remote(config: Config) -> Iterator[Server]:
 
 @contextmanager
 def _simulator(choice: ServerChoice, plan: Plan) -> Iterator[Server]:
-    from gptflow.mock.scenario import Scenario, load_scenario
+    from gptflow.mock.document import read_scenario
+    from gptflow.mock.scenario import Scenario
     from gptflow.mock.server import MockServer
 
-    scenario = load_scenario(choice.scenario) if choice.scenario else Scenario()
+    scenario = read_scenario(choice.scenario) if choice.scenario else Scenario()
     rehearsal = Rehearsal(plan)
     with MockServer(scenario, reply=rehearsal.reply) as mock:
-        yield Server(config_for(mock.base_url, name=MOCK), rehearsal=rehearsal)
+        yield Server(keyless_config(mock.base_url, MOCK), rehearsal=rehearsal)
 
 
 @contextmanager
@@ -100,4 +102,9 @@ def _local_model(choice: ServerChoice) -> Iterator[Server]:
     from gptflow.run.local import LocalServer
 
     with LocalServer(choice.weights) as local:
-        yield Server(config_for(local.base_url, name="local"), max_concurrency=local.concurrency)
+        yield Server(keyless_config(local.base_url, "local"), max_concurrency=local.concurrency)
+
+
+def keyless_config(base_url: str, name: str) -> Config:
+    """A configuration for a server on this machine, which asks for no key."""
+    return Config((KeyEntry(name, Secret("none-needed"), base_url),), origin=base_url)

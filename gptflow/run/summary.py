@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import msgspec
 
 from gptflow.records import RowStatus
 from gptflow.store.reader import StoreReader
+from gptflow.store.record import FailureGroup
 
 
 class Ending(StrEnum):
@@ -50,8 +51,8 @@ class RunSummary:
     store: Path
     server: str = ""
     """"" for paid keys, "mock", or "local:MODEL"."""
-    failures: dict[str, int] = field(default_factory=dict)
-    """Failed rows of the run by reason."""
+    failures: tuple[FailureGroup, ...] = ()
+    """Failed rows of the run by reason, the most frequent first."""
     message: str | None = None
     """Why the run stopped, where it did."""
     signal: int | None = None

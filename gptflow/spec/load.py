@@ -20,6 +20,7 @@ from gptflow.spec.origin import Origin, value_at
 from gptflow.spec.overrides import apply_overrides, override_texts
 from gptflow.spec.parameters import parameter_problems, read_numbers
 from gptflow.spec.problems import Place, Problem, did_you_mean, in_order, place_in_text
+from gptflow.spec.salvage import UNKNOWN_SOURCE, salvage
 from gptflow.spec.scalar import resolve_plain
 from gptflow.spec.shape import shape_problems, wrong_paths
 from gptflow.spec.yaml12 import read_yaml
@@ -32,8 +33,16 @@ class Draft:
     """A spec that may have problems."""
 
     spec: Spec | None
-    """None if it has a problem of YAML or of types."""
+    """With problems of shape, what could be salvaged; None if that is nothing."""
     problems: list[Problem]
+
+    @property
+    def knows_source(self) -> bool:
+        """Whether the spec's source is the file's."""
+        return (
+            self.spec is not None
+            and self.spec.source.model_dump(exclude_unset=True) != UNKNOWN_SOURCE
+        )
 
 
 def load_spec(
@@ -148,11 +157,14 @@ def _checked(expanded: Expanded, origin: Origin) -> tuple[Spec | None, list[Prob
     problems += name_problems(data, origin)
     problems += model_problems(data, origin)
     problems += file_problems(data, origin, {missing.path for missing in expanded.missing})
+    spec: Spec | None
     try:
         spec = _validated(expanded)
     except ValidationError as error:
-        return None, problems + shape_problems(error, data, origin)
-    spec._origin = origin  # noqa: SLF001 (the loader is who knows it)
+        problems += shape_problems(error, data, origin)
+        spec = salvage(data, error)
+    if spec is not None:
+        spec._origin = origin  # noqa: SLF001 (the loader is who knows it)
     return spec, problems
 
 

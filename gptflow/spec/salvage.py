@@ -1,0 +1,69 @@
+"""What can be kept of a spec with mistakes in its shape, so that the rest of it is checked too.
+
+A person who mistyped a key wants to hear of the misspelt column as well, in one go. So what is
+wrong is taken out, or something harmless stands in for it, until the models accept the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from gptflow.spec.model import Spec
+from gptflow.spec.origin import KeyPath
+from gptflow.spec.shape import wrong_paths
+
+ROUNDS = 10
+"""Taking something out can bring other mistakes to light, but not for long."""
+
+UNKNOWN_SOURCE = {"range": 1}
+"""Stands in for a source that cannot be understood."""
+
+
+def salvage(data: Any, error: ValidationError) -> Spec | None:
+    """The spec without its mistakes: good for finding more of them, and for nothing else.
+
+    None where too little is left. A source that is wrong has UNKNOWN_SOURCE in its place.
+    """
+    data = copy.deepcopy(data)
+    for _ in range(ROUNDS):
+        for path in sorted(wrong_paths(error, data), key=len, reverse=True):
+            _mend(data, path)
+        try:
+            return Spec.model_validate(data)
+        except ValidationError as next_error:
+            error = next_error
+    return None
+
+
+def _mend(data: dict[str, Any], path: KeyPath) -> None:
+    """Takes out the value at `path`; puts something in where there must be something."""
+    match path:
+        case ():
+            return
+        case ("name",):
+            data["name"] = "unnamed"
+        case ("source", *_):
+            data["source"] = dict(UNKNOWN_SOURCE)
+        case ("steps",):
+            data["steps"] = [_step(0)]
+        case ("steps", int(index)):
+            data["steps"][index] = _step(index)
+        case ("steps", int(index), "name" | "prompt" as key, *_):
+            data["steps"][index][key] = _step(index)[key]
+        case ("steps", int(index), "extract", str(name), *_) if name.isidentifier():
+            # The field stays, so that templates which name it are not blamed.
+            data["steps"][index]["extract"][name] = {"text": True}
+        case ("steps", int(index), key, *_):
+            data["steps"][index].pop(key, None)
+        case ("vars", name, *_):
+            data["vars"].pop(name, None)
+        case (key, *_):
+            data.pop(str(key), None)
+
+
+def _step(index: int) -> dict[str, str]:
+    return {"name": f"step_{index}", "prompt": ""}
