@@ -63,6 +63,10 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes all connections; what is in flight becomes a fault."""
         await self._http.close()
 
     async def send(self, key: KeyEntry, endpoint: str, body: bytes) -> Response | TransportFault:

@@ -84,7 +84,11 @@ class Dispatcher:
             _fail(line, reason)
 
     def close(self) -> None:
-        """Stops the alarm."""
+        """Cancels the calls that still wait, and the alarm."""
+        for line in self._lines.values():
+            for waiter in line:
+                waiter.lease.cancel()
+            line.clear()
         if self._alarm:
             self._alarm.cancel()
 

@@ -93,7 +93,7 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         self._dispatcher.close()
-        await self._client.__aexit__()
+        await self._client.close()
 
     async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
         """The model's reply.
@@ -158,7 +158,8 @@ class Engine:
             verdict, outcome = _scrubbed(lease, result, outcome)
             self._settle(lease, verdict, outcome)
             charged += verdict.kind in _CHARGED
-            if verdict.kind in _FINAL or charged >= min(self._attempts, verdict.tries or sent + 1):
+            allowed = min(self._attempts, verdict.tries or self._attempts)
+            if verdict.kind in _FINAL or charged >= allowed:
                 return _Lost(_failure(call, verdict, charged), outcome, lease.key.base_url)
             if verdict.kind is VerdictKind.RETRY:
                 avoid = lease.key.name
@@ -185,12 +186,14 @@ class Engine:
 
     def _settle(self, lease: Lease, verdict: Verdict, outcome: Outcome) -> None:
         """Gives the lease back, tells what became of the key, and stops where all is lost."""
-        changed = self._dispatcher.settle(lease, verdict)
         if verdict.kind in _LOSSES:
             self._last_loss = outcome, lease.key.base_url
+        stopped = None
         if verdict.kind is VerdictKind.STOP:
             stopped = RunStopped(verdict.message, hint=verdict.hint)
-            self._dispatcher.stop(stopped)
+            self._dispatcher.stop(stopped)  # before the lease can go to the next in line
+        changed = self._dispatcher.settle(lease, verdict)
+        if stopped:
             raise stopped
         event = _news(lease, verdict, self._pool.until(lease) - self._clock.now())
         if changed and event:

@@ -44,6 +44,16 @@ def test_keys_take_turns_from_the_one_to_start_with() -> None:
     assert names(KeyPool(keys("a", "b", "c"), 1), 7) == ["b", "c", "a", "b", "c", "a", "b"]
 
 
+def test_calls_one_after_another_go_round_all_keys() -> None:
+    pool, taken = KeyPool(keys("a", "b", "c")), ""
+    for _ in range(6):
+        lease = leased(pool)
+        pool.settle(lease, 0.0, None)
+        taken += lease.key.name
+
+    assert taken == "abcabc"
+
+
 def test_the_key_with_the_fewest_calls_in_flight_is_taken() -> None:
     pool = KeyPool(keys("a", "b"))
     leases = [leased(pool) for _ in range(4)]
