@@ -178,6 +178,12 @@ class OnInvalid(SpecModel):
     )
 
 
+def _add_short_form(schema: dict[str, Any]) -> None:
+    """Lets the JSON Schema of `extract` take what the validator below takes."""
+    (extractor,) = schema["patternProperties"].values()
+    extractor["oneOf"].append({"const": "text", "description": "Short for {text: true}."})
+
+
 class StepSpec(SpecModel):
     """One named question. The steps of a row are one conversation: each sees all earlier turns."""
 
@@ -206,7 +212,9 @@ class StepSpec(SpecModel):
         default=None, description="Values for this step in place of the spec's `model`."
     )
     extract: dict[Name, AnyExtractor] = Field(
-        default_factory=dict, description="The fields that the reply gives, by name."
+        default_factory=dict,
+        description="The fields that the reply gives, by name.",
+        json_schema_extra=_add_short_form,
     )
     structured: bool = Field(
         default=False,

@@ -15,7 +15,9 @@ _WORDS: dict[str, ScalarValue] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
-_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,4000})")  # Python refuses to convert longer ones
+_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
+_MAX_DIGITS = 4000
+"""Python refuses to convert much longer ones: they stay text."""
 _BASE = {"0o": 8, "0x": 16}
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -31,7 +33,7 @@ def resolve_plain(text: str) -> ScalarValue:
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
-        return int(text)
+        return int(text) if len(text) <= _MAX_DIGITS else text
     if _OCTAL_OR_HEX.fullmatch(text):
         return int(text[2:], _BASE[text[:2]])
     if _FLOAT.fullmatch(text):

@@ -195,7 +195,7 @@ class _Teller:
             hint = _hint_for_text(path, value, fragment)
             if hint:
                 return hint
-        elif isinstance(value, bool | int | float) and ("text" in wanted or "'" in wanted):
+        elif isinstance(value, bool | int | float) and wanted.startswith(("text", "some text")):
             written = place.text[place.column - 1 :][: place.length]
             return f'quote it: "{written}"'
         elif isinstance(value, float) and value.is_integer() and "whole number" in wanted:

@@ -181,6 +181,13 @@ def _colon(slip: _Slip) -> Problem | None:
     return Problem("indented more than the line above", here, hint)
 
 
+def _missing_key(slip: _Slip) -> Problem | None:
+    if slip.char != ":" or not slip.says("expected key", "block end", "node content"):
+        return None
+    message, hint = MISSING_KEY
+    return Problem(message, slip.place(slip.index), hint)
+
+
 def _first_character(slip: _Slip) -> Problem | None:
     index = slip.index
     if slip.context is not None and slip.says("an alias", "an anchor", "a tag", "a directive"):
@@ -227,8 +234,6 @@ def _indentation(slip: _Slip) -> Problem | None:
     if not slip.says("expected key", "block end", "'-' indicator", "document start"):
         return None
     place = slip.place(slip.index)
-    if slip.char == ":":
-        return Problem(MISSING_KEY[0], place, MISSING_KEY[1])
     length = max(1, len(place.text.rstrip()) - place.column + 1)
     hint = "line it up with the lines that it belongs to; items of a list begin with `- `"
     message = "this line's indentation fits none of the lines above"
@@ -250,6 +255,7 @@ _RULES: tuple[Callable[[_Slip], Problem | None], ...] = (
     _open_quote,
     _quote_inside,
     _colon,
+    _missing_key,
     _first_character,
     _bracket,
     _block_header,

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gptflow.spec.load import load_spec
+from gptflow.spec.model import Spec
+from gptflow.spec.paths import resolve_output, resolve_source, templates_folder
+from gptflow.spec.problems import Problem
+
+Problems = Callable[..., list[Problem]]
+Load = Callable[..., Spec]
+
+SECOND_STEP = "  - {name: tell, prompt: x}\n"
+
+
+def test_two_steps_cannot_have_one_name(problems: Problems, minimal: str) -> None:
+    (problem,) = problems(minimal + SECOND_STEP.replace("tell", "ask"))
+    assert problem.message == "two steps are named 'ask', the first in line 5"
+    assert str(problem.place) == "label.yaml:7:12"
+
+
+def test_two_steps_cannot_give_one_field(problems: Problems, minimal: str) -> None:
+    text = minimal + "    extract: {a: text}\n  - {name: b, prompt: x, extract: {a: text}}\n"
+    (problem,) = problems(text)
+    assert problem.message == "two fields are named 'a', the first in line 7"
+    assert str(problem.place) == "label.yaml:8:36"
+
+
+@pytest.mark.parametrize(
+    ("more", "column"),
+    [
+        ("  - {name: row, prompt: x}", 12),
+        ("    extract: {steps: text}", 15),
+        ("vars: {vars: 1}", 8),
+    ],
+)
+def test_the_names_of_templates_own_namespaces_are_taken(
+    more: str, column: int, problems: Problems, minimal: str
+) -> None:
+    (problem,) = problems(f"{minimal}{more}\n")
+    assert "means something else in templates" in problem.message
+    assert str(problem.place) == f"label.yaml:7:{column}"
+
+
+def test_without_any_model_there_is_one_problem(problems: Problems, minimal: str) -> None:
+    text = minimal.replace("model: {name: gpt-4o-mini}\n", "") + SECOND_STEP
+    (problem,) = problems(text)
+    assert problem.message == "no model is named"
+    assert str(problem.place) == "label.yaml:1:1"
+
+
+def test_a_model_without_a_name_is_told_at_the_model(problems: Problems, minimal: str) -> None:
+    (problem,) = problems(minimal.replace("{name: gpt-4o-mini}", "{temperature: 0}") + SECOND_STEP)
+    assert problem.message == "no model is named"
+    assert str(problem.place) == "label.yaml:3:1"
+
+
+def test_a_step_that_no_model_answers_is_told_at_its_name(problems: Problems, minimal: str) -> None:
+    text = minimal.replace("model: {name: gpt-4o-mini}\n", "")
+    (problem,) = problems(text + "    model: {name: m}\n" + SECOND_STEP)
+    assert problem.message == "no model is named for this step"
+    assert str(problem.place) == "label.yaml:7:12"
+
+
+def test_every_step_may_name_its_own_model(load: Load, minimal: str) -> None:
+    load(minimal.replace("model: {name: gpt-4o-mini}\n", "") + "    model: {name: m}\n")
+
+
+@pytest.mark.parametrize("slip", ["nme: m", "engine: m", "Name: m"])
+def test_a_misspelt_name_is_one_problem(slip: str, problems: Problems, minimal: str) -> None:
+    assert len(problems(minimal.replace("name: gpt-4o-mini", slip))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "hint"),
+    [
+        ("data/review.jsonl", "there is no file 'data/review.jsonl'", "'data/reviews.jsonl'?"),
+        ("nowhere/x.jsonl", "there is no file 'nowhere/x.jsonl'", "paths start from"),
+        ("'data/*.csv'", "no file matches 'data/*.csv'", "paths start from"),
+        ("data", "'data' is a folder", "data/*.jsonl"),
+        ("label.yaml", "'label.yaml' tells no format", ".jsonl, .json, .csv, .tsv, .txt"),
+        ("''", "this is no path", "name a file"),
+        ('"a\\0b.jsonl"', "this is no path", "name a file"),
+        ("x" * 5000 + ".jsonl", "there is no file", "paths start from"),
+        ("[data/reviews.jsonl, b.csv]", "there is no file 'b.csv'", "paths start from"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_told(
+    path: str, message: str, hint: str, problems: Problems, minimal: str
+) -> None:
+    (problem,) = problems(minimal.replace("range: 3", f"path: {path}"))
+    assert message in problem.message
+    assert hint in (problem.hint or "")
+    assert problem.place.line == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "path: data/reviews.jsonl",
+        "path: '-'",
+        "path: data/*.jsonl",
+        "path: [data/reviews.jsonl, data/*.jsonl]",
+        "path: label.yaml, format: txt",
+        "rows: [{a: 1}]",
+    ],
+)
+def test_a_source_that_is_there_is_no_problem(source: str, load: Load, minimal: str) -> None:
+    load(minimal.replace("range: 3", source))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.zst", "a.JSON", "a.tsv", "a.txt"])
+def test_known_formats_may_be_compressed(name: str, load: Load, minimal: str, folder: Path) -> None:
+    (folder / name).touch()
+    load(minimal.replace("range: 3", f"path: {name}"))
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "hint"),
+    [
+        ("out/x.txt", "'out/x.txt' tells no format", ".jsonl, .json or .csv"),
+        ("../x.jsonl", "'../x.jsonl' leads out of the project", "absolute path"),
+        ("out/../../x.jsonl", "leads out of the project", "absolute path"),
+        ("link/x.jsonl", "leads out of the project", "absolute path"),
+        ("full.csv", "'full.csv' is a folder", "name a file"),
+        ("data/reviews.jsonl", "is read as source", "a file of its own"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told(
+    path: str, message: str, hint: str, problems: Problems, minimal: str, folder: Path
+) -> None:
+    (folder / "link").symlink_to("/usr")
+    (folder / "full.csv").mkdir()
+    text = minimal.replace("range: 3", "path: data/*.jsonl")
+    (problem,) = problems(f"{text}output: {{path: {path}}}\n")
+    assert message in problem.message
+    assert hint in (problem.hint or "")
+    assert str(problem.place) == "label.yaml:7:16"
+
+
+def test_a_templates_folder_must_be_there(problems: Problems, minimal: str) -> None:
+    (problem,) = problems(minimal + "templates: prompt\n")
+    assert problem.message == "there is no folder 'prompt'"
+    assert problem.hint == "did you mean 'prompts'?"
+
+
+def test_paths_start_from_the_folder_of_the_spec(load: Load, minimal: str, folder: Path) -> None:
+    spec = load(minimal.replace("range: 3", "path: data/*.jsonl") + "templates: prompts\n")
+    assert resolve_source(spec) == [folder / "data/reviews.jsonl"]
+    assert templates_folder(spec) == folder / "prompts"
+    assert resolve_output(spec) == folder / "out/tiny.jsonl"
+
+
+def test_a_spec_in_a_folder_may_write_beside_it_in_the_project(minimal: str, folder: Path) -> None:
+    (folder / "pipelines").mkdir()
+    path = folder / "pipelines" / "label.yaml"
+    path.write_text(minimal + "output: {path: ../out/x.csv}\n")
+    assert resolve_output(load_spec(path)) == folder / "out/x.csv"
+
+
+def test_globs_give_sorted_files_and_a_literal_name_wins(
+    load: Load, minimal: str, folder: Path
+) -> None:
+    for name in ("b.csv", "a.csv", "x[1].csv", "x1.csv"):
+        (folder / name).touch()
+    (folder / "c.csv").mkdir()
+    spec = load(minimal.replace("range: 3", "path: ['[a-c].csv', 'x[1].csv', '-']"))
+    names = [str(path.name) for path in resolve_source(spec)]
+    assert names == ["a.csv", "b.csv", "x[1].csv", "-"]
+
+
+def test_a_source_without_files_has_none(load: Load) -> None:
+    assert resolve_source(load()) == []
