@@ -48,11 +48,10 @@ class _Mistake:
 def shape_problems(error: ValidationError, data: Any, origin: Origin) -> list[Problem]:
     """The problems behind a validation error, one for each place."""
     mistakes = dict.fromkeys(_mistake(details, data) for details in error.errors())
-    deep = {mistake.path for mistake in mistakes}
+    parents = {mistake.path[:depth] for mistake in mistakes for depth in range(len(mistake.path))}
+    # A choice that fails as a whole and inside of one arm is wrong inside: that arm was meant.
     told = [
-        mistake
-        for mistake in mistakes
-        if mistake.kind != "wrong" or not any(_is_below(path, mistake.path) for path in deep)
+        mistake for mistake in mistakes if mistake.kind != "wrong" or mistake.path not in parents
     ]
     teller = _Teller(data, origin, Spec.model_json_schema())
     guessed = {(*m.path[:-1], teller.near_key(m.path)) for m in told if m.kind == "unknown"}
@@ -66,10 +65,6 @@ def shape_problems(error: ValidationError, data: Any, origin: Origin) -> list[Pr
 def wrong_paths(error: ValidationError, data: Any) -> set[KeyPath]:
     """Where a value of another type is expected."""
     return {_mistake(details, data).path for details in error.errors()}
-
-
-def _is_below(path: KeyPath, parent: KeyPath) -> bool:
-    return len(path) > len(parent) and path[: len(parent)] == parent
 
 
 def _mistake(details: ErrorDetails, data: Any) -> _Mistake:
@@ -200,6 +195,8 @@ class _Teller:
             return f'quote it: "{written}"'
         elif isinstance(value, float) and value.is_integer() and "whole number" in wanted:
             return f"write {int(value)}"
+        elif isinstance(value, dict) and wanted.startswith("text"):
+            return "quote it, if it is text with a colon and a space in it"
         if "required" in fragment:
             return f"it needs {' and '.join(fragment['required'])}"
         return fragment.get("description")

@@ -219,6 +219,13 @@ def _bracket(slip: _Slip) -> Problem | None:
     return Problem(f"this {bracket} is never closed", opened, hint)
 
 
+def _list_item(slip: _Slip) -> Problem | None:
+    if not slip.says("block sequence entries", "sequence entries are not allowed"):
+        return None
+    hint = "begin each item in a line of its own, as `- item`; or write [item, item]"
+    return Problem("a list cannot begin in the line of its key", slip.place(slip.index), hint)
+
+
 def _block_header(slip: _Slip) -> Problem | None:
     if slip.context is None or not slip.says("while scanning a block scalar"):
         return None
@@ -259,6 +266,7 @@ _RULES: tuple[Callable[[_Slip], Problem | None], ...] = (
     _first_character,
     _bracket,
     _block_header,
+    _list_item,
     _indentation,
     _anything,
 )

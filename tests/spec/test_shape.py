@@ -63,6 +63,7 @@ def test_a_mistake_at_the_top_is_told_in_a_persons_words(
         ("system: 1.10", 13, "found the number 1.1", 'quote it: "1.10"'),
         ("system: {fil: x}", 14, "unknown key 'fil'", "did you mean 'file'?"),
         ("system: [x]", 5, "expected text or {file: ...}, found a list", "The system message"),
+        ("extract: {a: {one_of: [b: c]}}", 28, "expected text, found a mapping", "quote it"),
         ("examples: {}", 5, "the key 'file' is missing", "`file: label.jinja`"),
         ("examples: [{user: a}]", 17, "the key 'assistant' is missing", "`assistant: negative`"),
         ("examples: x", 15, "expected a list or {file: ...}, found 'x'", "Few-shot"),

@@ -39,6 +39,7 @@ SLIPS = {
     "percent": ("a: %x\n", "1:4", "cannot begin with %", "quote"),
     "stray brace": ("a: 1\nb: }\n", "2:4", "cannot begin with }", "quote"),
     "text after a bar": ("a: |foo\n  x\n", "1:5", "begins in the line after", "indented"),
+    "list beside its key": ("a: - b\n", "1:4", "a list cannot begin", "[item, item]"),
     "no key": (": 1\n", "1:1", "a key is missing", "write the key"),
     "foreign directive": ("%YAML 3.0\n---\na: 1\n", "1:1", "not valid YAML", "look for"),
 }
