@@ -9,8 +9,9 @@ import click
 
 from gptflow.cli.options import debug_option
 from gptflow.errors import UsageError
-from gptflow.run.export import export_rows
+from gptflow.run.export import export_file, export_rows
 from gptflow.run.prepare import STORE_FOLDER
+from gptflow.spec.model import OutputFormat
 
 
 @click.command("export")
@@ -19,20 +20,26 @@ from gptflow.run.prepare import STORE_FOLDER
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
-    default=Path("-"),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="A .jsonl, .json or .csv file.  [default: standard output]",
 )
 @click.option(
     "--format",
     "file_format",
     type=click.Choice(["jsonl", "json", "csv"]),
-    help="The format, where the file's name does not tell it.  [default: jsonl]",
+    default="jsonl",
+    show_default=True,
+    help="The format on standard output; a file's name tells its own.",
 )
 @click.option("--columns", help="The columns and fields to write, with commas between.")
 @debug_option
 def command(
-    store: Path, *, run_id: int | None, output: Path, file_format: str | None, columns: str | None
+    store: Path,
+    *,
+    run_id: int | None,
+    output: Path | None,
+    file_format: OutputFormat,
+    columns: str | None,
 ) -> int:
     """Write the rows that a run of STORE has done, in input order; also while it goes on.
 
@@ -46,13 +53,9 @@ def command(
     if not path.is_file():
         raise UsageError(f"no store {store}, and no {path}", hint="gptflow runs lists the stores")
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else None
-    rows = export_rows(
-        path,
-        run_id=run_id,
-        output=output,
-        file_format=file_format,
-        columns=wanted,
-        stdout=sys.stdout.buffer,
-    )
+    if output is None:
+        rows = export_rows(path, sys.stdout.buffer, file_format, run_id=run_id, columns=wanted)
+    else:
+        rows = export_file(path, output, run_id=run_id, columns=wanted)
     click.echo(f"{rows:,} rows", err=True)
     return 0

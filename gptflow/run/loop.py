@@ -12,12 +12,16 @@ T = TypeVar("T")
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end on a loop of its own, and gives its result."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:  # Windows has no uvloop
-        from asyncio import new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(coroutine)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # Windows has no uvloop
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
 
 
 def outside_of_any_loop(work: Callable[[], T]) -> T:

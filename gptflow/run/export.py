@@ -1,0 +1,79 @@
+"""Exporting: the done rows of any run, dead or alive, out of its store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from gptflow.data.sinks.sink import open_sink, output_format_of
+from gptflow.data.sinks.whole import WholeFile
+from gptflow.errors import UsageError
+from gptflow.records import RowStatus
+from gptflow.spec.model import OutputFormat
+from gptflow.store.reader import StoreReader
+from gptflow.store.record import RunRecord
+
+
+def export_rows(
+    store: Path,
+    stream: BinaryIO,
+    output_format: OutputFormat,
+    *,
+    run_id: int | None = None,
+    columns: tuple[str, ...] | None = None,
+) -> int:
+    """Writes the done rows of a run, in input order, to a stream; returns how many.
+
+    Args:
+        store: the store's file. A process that is writing it is not held up.
+        stream: where the bytes go.
+        output_format: one of jsonl, json, csv.
+        run_id: the run; by default the latest.
+        columns: columns and fields to write; by default all.
+
+    Raises:
+        UsageError: there is no such run, or no row has such a column.
+        StoreError: the store cannot be read.
+    """
+    with StoreReader(store) as reader:
+        run = _run(reader, run_id)
+        known = (*run.columns, *run.fields)
+        unknown = [name for name in columns or () if name not in known]
+        if unknown:
+            raise UsageError(
+                f"run {run.run_id} has no column {unknown[0]!r}", hint=f"it has {', '.join(known)}"
+            )
+        sink = open_sink(stream, output_format, columns=columns, known=known)
+        rows = 0
+        for result in reader.results(run.run_id):
+            if result.status is RowStatus.DONE:
+                sink.write(result)
+                rows += 1
+        sink.finish()
+        return rows
+
+
+def export_file(
+    store: Path, output: Path, *, run_id: int | None = None, columns: tuple[str, ...] | None = None
+) -> int:
+    """Writes the done rows of a run to a file, which is whole or absent. As `export_rows`."""
+    output_format = output_format_of(output)
+    with WholeFile(output) as file:
+        try:
+            rows = export_rows(store, file.stream, output_format, run_id=run_id, columns=columns)
+        except UsageError:
+            file.abandon()
+            raise
+        file.commit()
+        return rows
+
+
+def _run(reader: StoreReader, run_id: int | None) -> RunRecord:
+    run = reader.latest_run() if run_id is None else reader.run(run_id)
+    if run is None:
+        numbers = ", ".join(str(known.run_id) for known in reader.runs()) or "none"
+        raise UsageError(
+            "the store has no run" + (f" {run_id}" if run_id is not None else ""),
+            hint=f"its runs: {numbers}",
+        )
+    return run
