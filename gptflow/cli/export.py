@@ -9,8 +9,8 @@ import click
 
 from gptflow.cli.options import debug_option
 from gptflow.errors import UsageError
-from gptflow.run.export import export_file, export_rows
-from gptflow.run.prepare import STORE_FOLDER
+from gptflow.runner.export import export_file, export_rows
+from gptflow.runner.prepare import STORE_FOLDER
 from gptflow.spec.model import OutputFormat
 
 

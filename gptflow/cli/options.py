@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from gptflow.run.server import ServerChoice
+from gptflow.runner.server import ServerChoice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

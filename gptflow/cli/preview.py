@@ -14,7 +14,7 @@ from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.pipeline.token_estimate import estimate_tokens
 from gptflow.records import Call, Row
-from gptflow.run.prepare import prepare
+from gptflow.runner.prepare import prepare
 
 
 @click.command("preview")

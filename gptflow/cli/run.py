@@ -18,10 +18,10 @@ from gptflow.cli.options import (
     store_option,
 )
 from gptflow.cli.run_report import report
-from gptflow.run.prepare import prepare
-from gptflow.run.progress import choose_display
-from gptflow.run.runner import Runner, RunOptions
-from gptflow.run.server import ServerChoice
+from gptflow.runner.prepare import prepare
+from gptflow.runner.progress import choose_display
+from gptflow.runner.runner import Runner, RunOptions
+from gptflow.runner.server import ServerChoice
 
 
 @click.command("run", cls=OptionalWeights)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gptflow.data.sinks.failed import failed_path
 from gptflow.pipeline.texts import shown_path
-from gptflow.run.summary import Ending, RunSummary
-from gptflow.run.words import duration, money, token_count
+from gptflow.runner.summary import Ending, RunSummary
+from gptflow.runner.words import duration, money, token_count
 
 REASONS_SHOWN = 3
 

@@ -10,7 +10,7 @@ import click
 
 from gptflow.cli.options import debug_option
 from gptflow.errors import UsageError
-from gptflow.run.prepare import STORE_FOLDER
+from gptflow.runner.prepare import STORE_FOLDER
 from gptflow.store.reader import StoreReader
 
 

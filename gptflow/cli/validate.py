@@ -10,7 +10,7 @@ import click
 
 from gptflow.cli.options import debug_option, set_option, spec_argument
 from gptflow.errors import SpecError
-from gptflow.run.prepare import prepare
+from gptflow.runner.prepare import prepare
 
 
 @click.command("validate")

@@ -61,13 +61,13 @@ def stored_version(connection: sqlite3.Connection, path: Path, folder: Path = MI
     return int(version)
 
 
-def require_current(connection: sqlite3.Connection, path: Path) -> None:
+def require_current(connection: sqlite3.Connection, path: Path, folder: Path = MIGRATIONS) -> None:
     """Raise StoreError unless the store has the version that this gptflow reads."""
-    version = stored_version(connection, path)
+    version, newest = stored_version(connection, path, folder), newest_version(folder)
     if version == 0:
         raise StoreError(f"the store {path} is still empty", hint="it is filled by `gptflow run`")
-    if version < newest_version():
+    if version < newest:
         raise StoreError(
-            f"the store {path} has version {version}; this gptflow reads {newest_version()}",
+            f"the store {path} has version {version}; this gptflow reads {newest}",
             hint="the next `gptflow run` on it brings it up to date",
         )

@@ -16,12 +16,21 @@ import msgspec
 
 from gptflow.errors import StoreError
 from gptflow.records import Call, Reply, RowResult, RowStatus
-from gptflow.store import ledger, reuse
 from gptflow.store.connection import connect_writer, prepare_writer, store_error
+from gptflow.store.ledger import (
+    LedgerDigest,
+    chunks,
+    insert_rows,
+    number_duplicates,
+    put_back,
+    reopen_failed,
+    reopen_truncated,
+)
 from gptflow.store.lock import StoreLock
 from gptflow.store.migration import migrate
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import LedgerRow, RunDraft, RunRecord, row_id
+from gptflow.store.reuse import copy_done, find_done
 from gptflow.store.run import (
     RunChange,
     change_run,
@@ -113,16 +122,16 @@ class Store:
         is no such run.
         """
         run_id = self._writer.call(lambda db: insert_run(db, draft, self._clock()))
-        digest = ledger.LedgerDigest()
+        digest = LedgerDigest()
         with ExitStack() as undo:
             undo.callback(self.delete_run, run_id)
-            for chunk in ledger.chunks(rows):
+            for chunk in chunks(rows):
                 digest.add(chunk)
                 self._insert_rows(run_id, chunk)
             names = columns()
 
             def complete(db: sqlite3.Connection) -> RunRecord:
-                ledger.number_duplicates(db, run_id)
+                number_duplicates(db, run_id)
                 return set_running(db, run_id, digest, names)
 
             run = self._writer.call(complete)
@@ -130,7 +139,7 @@ class Store:
         return run
 
     def _insert_rows(self, run_id: int, chunk: list[LedgerRow]) -> None:
-        self._writer.call(lambda db: ledger.insert_rows(db, run_id, chunk))
+        self._writer.call(lambda db: insert_rows(db, run_id, chunk))
 
     def update_run(self, run_id: int, change: RunChange) -> RunRecord:
         """Change a run after all writes that are queued, and give it as it is then."""
@@ -147,30 +156,30 @@ class Store:
         row key is a hash of the whole record: with `id` columns an edited record has the key of
         the old one, and must go through its calls instead.
         """
-        end = self._writer.call(lambda db: reuse.find_done(db, run_id, since_run))
+        end = self._writer.call(lambda db: find_done(db, run_id, since_run))
         starts = range(row_id(run_id, 0), end, REUSE_CHUNK)
         return sum(self._copy_done(start, start + REUSE_CHUNK) for start in starts)
 
     def _copy_done(self, first: int, end: int) -> int:
-        return self._writer.call(lambda db: reuse.copy_done(db, first, end))
+        return self._writer.call(lambda db: copy_done(db, first, end))
 
     def retry_failed(self, run_id: int) -> int:
         """Make the run's failed rows pending; how many.
 
         Replies to the step that failed are not found any more, those to the steps before it are.
         """
-        return self._writer.call(lambda db: ledger.reopen_failed(db, run_id))
+        return self._writer.call(lambda db: reopen_failed(db, run_id))
 
     def retry_truncated(self, run_id: int) -> int:
         """Make the run's rows with a reply that was cut off pending; how many.
 
         Those replies are not found any more, all others are.
         """
-        return self._writer.call(lambda db: ledger.reopen_truncated(db, run_id))
+        return self._writer.call(lambda db: reopen_truncated(db, run_id))
 
     def put_back(self, run_id: int, positions: Iterable[int]) -> None:
         """Make these rows pending, as if they had not ended. Replies to them are found again."""
-        self._writer.call(lambda db: ledger.put_back(db, run_id, positions))
+        self._writer.call(lambda db: put_back(db, run_id, positions))
 
     def save_reply(self, run_id: int, call: Call, reply: Reply) -> asyncio.Future[None]:
         """Store a reply; the future resolves when it is on the disk, or raises StoreError.
@@ -255,6 +264,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _finish(writer: Writer, connection: sqlite3.Connection) -> None:
     writer.close()
-    if not writer.failed:
+    if not writer.failed and not connection.in_transaction:
         connection.execute("PRAGMA busy_timeout = 1000")  # a reader must not hold up the exit
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

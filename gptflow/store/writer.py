@@ -75,10 +75,10 @@ class Writer:
         stops waiting, not the write.
         """
         future = asyncio.get_running_loop().create_future()
-        if self._failure is not None:
-            future.set_exception(self._failure)
-        else:
+        if self._failure is None:
             self._queue.put(_Save(writes, future))
+        else:
+            _resolve([future], self._failure)
         return future
 
     def call(self, work: Callable[[sqlite3.Connection], T]) -> T:

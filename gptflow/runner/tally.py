@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gptflow.engine.events import CallRetried
 from gptflow.records import RowStatus, Usage
-from gptflow.run.events import CallAnswered, RowEnded, RunEvent
+from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 
 
 @dataclass(slots=True)

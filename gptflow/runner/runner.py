@@ -11,21 +11,21 @@ from gptflow.data.replay import replay
 from gptflow.engine.engine import Engine
 from gptflow.errors import RunStopped
 from gptflow.records import Row
-from gptflow.run.archive import RunArchive
-from gptflow.run.begin import Beginning, Retry, begin
-from gptflow.run.display import Display
-from gptflow.run.drive import drive
-from gptflow.run.events import fan_out
-from gptflow.run.first_calls import FirstCalls
-from gptflow.run.loop import run_coroutine
-from gptflow.run.prepare import Prepared
-from gptflow.run.price import cost_usd
-from gptflow.run.publish import Publisher, Target
-from gptflow.run.rehearsal import Rehearsal
-from gptflow.run.server import Server, open_server
-from gptflow.run.summary import Ending, RunSummary
-from gptflow.run.tally import Tally
-from gptflow.run.worker import Asker, Worker
+from gptflow.runner.archive import RunArchive
+from gptflow.runner.begin import Beginning, Retry, begin
+from gptflow.runner.display import Display
+from gptflow.runner.drive import drive
+from gptflow.runner.events import fan_out
+from gptflow.runner.first_calls import FirstCalls
+from gptflow.runner.loop import run_coroutine
+from gptflow.runner.prepare import Prepared
+from gptflow.runner.price import cost_usd
+from gptflow.runner.publish import Publisher, Target
+from gptflow.runner.rehearsal import Rehearsal
+from gptflow.runner.server import Server, open_server
+from gptflow.runner.summary import Ending, RunSummary
+from gptflow.runner.tally import Tally
+from gptflow.runner.worker import Asker, Worker
 from gptflow.store.record import RunStatus
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gptflow.run.begin import Retry
-from gptflow.run.display import NoDisplay
-from gptflow.run.loop import outside_of_any_loop
-from gptflow.run.prepare import prepare
-from gptflow.run.progress import choose_display
-from gptflow.run.runner import Runner, RunOptions
-from gptflow.run.server import ServerChoice
-from gptflow.run.summary import RunSummary
+from gptflow.runner.begin import Retry
+from gptflow.runner.display import NoDisplay
+from gptflow.runner.loop import outside_of_any_loop
+from gptflow.runner.prepare import prepare
+from gptflow.runner.progress import choose_display
+from gptflow.runner.runner import Runner, RunOptions
+from gptflow.runner.server import ServerChoice
+from gptflow.runner.summary import RunSummary
 from gptflow.spec.model import Spec
 
 

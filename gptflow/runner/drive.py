@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from gptflow.run.display import Display
-from gptflow.run.first_calls import FirstCalls
-from gptflow.run.interrupt import Interruption
-from gptflow.run.tally import Tally
-from gptflow.run.worker import Worker
+from gptflow.runner.display import Display
+from gptflow.runner.first_calls import FirstCalls
+from gptflow.runner.interrupt import Interruption
+from gptflow.runner.tally import Tally
+from gptflow.runner.worker import Worker
 
 REFRESH_S = 0.25
 

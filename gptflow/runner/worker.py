@@ -22,7 +22,7 @@ from gptflow.records import (
     RowResult,
     RowStatus,
 )
-from gptflow.run.events import CallAnswered, Listener, RowEnded
+from gptflow.runner.events import CallAnswered, Listener, RowEnded
 
 MAX_UNCOMMITTED = 256
 """Results that may wait for the disk before the rows are held back."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gptflow.run.begin import Beginning
-from gptflow.run.events import RunEvent
-from gptflow.run.prepare import Prepared
-from gptflow.run.tally import Tally
+from gptflow.runner.begin import Beginning
+from gptflow.runner.events import RunEvent
+from gptflow.runner.prepare import Prepared
+from gptflow.runner.tally import Tally
 
 
 class Display(Protocol):

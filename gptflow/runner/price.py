@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gptflow.run.tally import TokenCount
+from gptflow.runner.tally import TokenCount
 
 
 def cost_usd(tokens: Mapping[str, TokenCount]) -> float | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from gptflow.engine.events import CallRetried
 from gptflow.errors import RunStopped
 from gptflow.records import Failure, FailureKind, RowStatus
-from gptflow.run.events import CallAnswered, RowEnded, RunEvent
+from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 
 ALIKE = 10
 """So many failures, all alike and no success among them, end the run."""

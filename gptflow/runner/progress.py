@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from gptflow.engine.events import KeyExhausted, KeyRetired, ModelMissing
-from gptflow.run.begin import Beginning
-from gptflow.run.display import Display, NoDisplay
-from gptflow.run.events import RunEvent
-from gptflow.run.prepare import Prepared
-from gptflow.run.price import cost_usd
-from gptflow.run.tally import Tally
-from gptflow.run.words import duration, money, token_count
+from gptflow.runner.begin import Beginning
+from gptflow.runner.display import Display, NoDisplay
+from gptflow.runner.events import RunEvent
+from gptflow.runner.prepare import Prepared
+from gptflow.runner.price import cost_usd
+from gptflow.runner.tally import Tally
+from gptflow.runner.words import duration, money, token_count
 
 if TYPE_CHECKING:
     from rich.live import Live

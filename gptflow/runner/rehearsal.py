@@ -13,7 +13,7 @@ from gptflow.pipeline.extract.example import example_reply
 from gptflow.pipeline.identity import digest_of
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Call, Reply
-from gptflow.run.worker import Asker
+from gptflow.runner.worker import Asker
 
 
 class Rehearsal:

@@ -11,7 +11,7 @@ from gptflow.data.sources.source import locate
 from gptflow.data.survey import Survey
 from gptflow.errors import DataError, UsageError
 from gptflow.pipeline.identity import digest_of
-from gptflow.run.prepare import Prepared
+from gptflow.runner.prepare import Prepared
 from gptflow.store.ledger import ledger_digest
 from gptflow.store.record import LedgerRow, RunDraft, RunRecord, RunStatus
 from gptflow.store.run import RunChange

@@ -11,7 +11,7 @@ from gptflow.engine.config import Config, KeyEntry, find_config
 from gptflow.engine.secret import Secret
 from gptflow.errors import ConfigError
 from gptflow.pipeline.plan import Plan
-from gptflow.run.rehearsal import Rehearsal
+from gptflow.runner.rehearsal import Rehearsal
 
 MOCK = "mock"
 
@@ -99,7 +99,7 @@ def _simulator(choice: ServerChoice, plan: Plan) -> Iterator[Server]:
 
 @contextmanager
 def _local_model(choice: ServerChoice) -> Iterator[Server]:
-    from gptflow.run.local import LocalServer
+    from gptflow.runner.local import LocalServer
 
     with LocalServer(choice.weights) as local:
         yield Server(keyless_config(local.base_url, "local"), max_concurrency=local.concurrency)

@@ -17,7 +17,7 @@ from gptflow.errors import DataError, SpecError
 from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
-from gptflow.run.server import MOCK, ServerChoice
+from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.spec.load import Draft, read_spec
 from gptflow.spec.model import Spec
 from gptflow.spec.paths import resolve_output

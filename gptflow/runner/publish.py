@@ -17,7 +17,7 @@ from gptflow.data.sinks.whole import WholeFile
 from gptflow.errors import GptflowError
 from gptflow.pipeline.identity import digest_of
 from gptflow.records import RowStatus
-from gptflow.run.prepare import Prepared
+from gptflow.runner.prepare import Prepared
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import RunRecord
 
