@@ -13,7 +13,7 @@ import msgspec
 from gptflow.records import Failure
 from gptflow.store.record import KEY_BYTES, LedgerRow, row_id
 
-CHUNK = 20_000
+CHUNK = 10_000
 """Rows of one transaction: large enough to amortise its fsync, small enough to stay in memory."""
 
 Stretch = tuple[int, int]

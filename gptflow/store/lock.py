@@ -44,7 +44,7 @@ class StoreLock:
         except OSError as error:
             raise StoreError(
                 f"the store {store} cannot be written: {path}: {error.strerror}",
-                hint="check the permissions of its folder, or choose another one with --store",
+                hint="check the permissions of its folder, or choose another file with --store",
             ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +74,7 @@ def _refusal(store: Path, error: OSError, holder: Holder | None) -> StoreError:
         )
     return StoreError(
         f"the store {store} cannot be locked: {error.strerror}",
-        hint="keep the store on a local disk, not on a network share: --store FOLDER",
+        hint="keep the store on a local disk, not on a network share: --store FILE",
     )
 
 

@@ -50,7 +50,7 @@ def stored_version(connection: sqlite3.Connection, path: Path, folder: Path = MI
     if application != APPLICATION_ID and (application or version or tables):
         raise StoreCorrupt(
             f"{path} is an SQLite database, but not a store of gptflow",
-            hint="choose another file or folder with --store",
+            hint="choose another file with --store",
         )
     if version > newest_version(folder):
         raise StoreVersion(

@@ -18,8 +18,6 @@ def find_done(connection: sqlite3.Connection, run_id: int, since_run: int) -> in
     taken from a run before it, where it may be what was to be asked again. Gives the first row
     number after the last one that was found.
     """
-    connection.execute("DROP TABLE IF EXISTS temp.wanted")
-    connection.execute("DROP TABLE IF EXISTS temp.reuse")
     connection.execute(
         """CREATE TEMP TABLE wanted (
                row_key BLOB, ordinal INTEGER, row_id INTEGER, PRIMARY KEY (row_key, ordinal)
@@ -74,3 +72,8 @@ def copy_done(connection: sqlite3.Connection, first: int, end: int) -> int:
         (first, end),
     )
     return copied
+
+
+def forget_found(connection: sqlite3.Connection) -> None:
+    """Give the room of what `find_done` has collected back."""
+    connection.execute("DROP TABLE temp.reuse")

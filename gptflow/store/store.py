@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -30,7 +30,7 @@ from gptflow.store.lock import StoreLock
 from gptflow.store.migration import migrate
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import LedgerRow, RunDraft, RunRecord, row_id
-from gptflow.store.reuse import copy_done, find_done
+from gptflow.store.reuse import copy_done, find_done, forget_found
 from gptflow.store.run import (
     RunChange,
     change_run,
@@ -104,7 +104,7 @@ class Store:
 
     @cached_property
     def reader(self) -> StoreReader:
-        """This store's own reader, for the one thread that asks for it first."""
+        """This store's own reader, for one thread: the one that asks first, and closes the store."""
         reader = StoreReader(self.path)
         self._resources.callback(reader.close)
         return reader
@@ -158,7 +158,9 @@ class Store:
         """
         end = self._writer.call(lambda db: find_done(db, run_id, since_run))
         starts = range(row_id(run_id, 0), end, REUSE_CHUNK)
-        return sum(self._copy_done(start, start + REUSE_CHUNK) for start in starts)
+        reused = sum(self._copy_done(start, start + REUSE_CHUNK) for start in starts)
+        self._writer.call(forget_found)
+        return reused
 
     def _copy_done(self, first: int, end: int) -> int:
         return self._writer.call(lambda db: copy_done(db, first, end))
@@ -234,7 +236,7 @@ def _make_folder(path: Path) -> None:
     except OSError as error:
         raise StoreError(
             f"the folder of the store {path} cannot be made: {error}",
-            hint="choose another one with --store",
+            hint="choose another place with --store FILE",
         ) from error
 
 
@@ -264,6 +266,10 @@ def _sync_folder(folder: Path) -> None:
 
 def _finish(writer: Writer, connection: sqlite3.Connection) -> None:
     writer.close()
-    if not writer.failed and not connection.in_transaction:
-        connection.execute("PRAGMA busy_timeout = 1000")  # a reader must not hold up the exit
+    if writer.failed or connection.in_transaction:
+        return
+    # What is committed is safe where it is: if there is no room to move it, or a reader is in the
+    # way, the next opening does.
+    with suppress(sqlite3.Error):
+        connection.execute("PRAGMA busy_timeout = 1000")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
