@@ -16,6 +16,7 @@ from gptflow.store.connection import connect_reader, store_error
 from gptflow.store.ledger import split_keys, stretch_of
 from gptflow.store.migration import require_current
 from gptflow.store.record import (
+    KEY_BYTES,
     DuplicateKey,
     FailureGroup,
     ModelUsage,
@@ -171,26 +172,36 @@ class StoreReader:
         by_rows = sorted(groups.values(), key=lambda group: -group[2])
         return [FailureGroup(*group) for group in by_rows]
 
-    def duplicate_keys(self, run_id: int, limit: int) -> list[DuplicateKey]:
-        """The first `limit` row keys that several rows have, each with its first three records."""
+    def duplicate_keys(
+        self, run_id: int, limit: int, *, key_bytes: int = KEY_BYTES
+    ) -> list[DuplicateKey]:
+        """The first `limit` keys that several rows have, each with its first three records.
+
+        `key_bytes`: how many bytes of the keys must be alike.
+        """
         first, end = stretch_of(run_id)
-        rows = self._all(
-            """SELECT row_key, max(ordinal) + 1,
-                   max(CASE ordinal WHEN 0 THEN record END),
-                   max(CASE ordinal WHEN 1 THEN record END),
-                   max(CASE ordinal WHEN 2 THEN record END)
-               FROM ledger WHERE row_id >= ?1 AND row_id < ?2 AND row_key IN (
-                   SELECT row_key FROM ledger WHERE ordinal = 1 AND row_id >= ?1 AND row_id < ?2
-                   ORDER BY row_id LIMIT ?3)
-               GROUP BY row_key ORDER BY min(row_id)""",
+        keys = self._all(
+            """SELECT substr(row_key, 1, ?3) AS head, count(*) FROM ledger
+               WHERE row_id >= ?1 AND row_id < ?2
+               GROUP BY head HAVING count(*) > 1 ORDER BY min(row_id) LIMIT ?4""",
             first,
             end,
+            key_bytes,
             limit,
         )
-        return [
-            DuplicateKey(key, tuple(record for record in records if record is not None), count)
-            for key, count, *records in rows
-        ]
+        return [DuplicateKey(key, self._records(run_id, key), rows) for key, rows in keys]
+
+    def _records(self, run_id: int, key: bytes) -> tuple[int, ...]:
+        """The first three records whose keys begin with `key`."""
+        rows = self._all(
+            """SELECT record FROM ledger
+               WHERE row_id >= ?1 AND row_id < ?2 AND substr(row_key, 1, ?3) = ?4
+               ORDER BY row_id LIMIT 3""",
+            *stretch_of(run_id),
+            len(key),
+            key,
+        )
+        return tuple(record for (record,) in rows)
 
     def _pages(self, statement: str, run_id: int, start: int, size: int) -> Iterator[Any]:
         """The rows of a query over a stretch, whose first column is the row number."""

@@ -104,7 +104,7 @@ class Store:
 
     @cached_property
     def reader(self) -> StoreReader:
-        """This store's own reader, for one thread: the one that asks first, and closes the store."""
+        """The store's own reader, for one thread: it asks for it first, and closes the store."""
         reader = StoreReader(self.path)
         self._resources.callback(reader.close)
         return reader
@@ -152,9 +152,8 @@ class Store:
     def reuse_rows(self, run_id: int, since_run: int = 0) -> int:
         """Take pending rows that an earlier run of the same plan and server has done; how many.
 
-        Rows are the same if row key and ordinal are. That is only true of their content where the
-        row key is a hash of the whole record: with `id` columns an edited record has the key of
-        the old one, and must go through its calls instead.
+        Rows are the same if their key in the ledger and their ordinal are, so that key must hang
+        on the whole record: an edited row goes through its calls again.
         """
         end = self._writer.call(lambda db: find_done(db, run_id, since_run))
         starts = range(row_id(run_id, 0), end, REUSE_CHUNK)
