@@ -33,7 +33,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     record: int
     """Place among all records of the source, from 0, the unselected ones counted too."""
     key: bytes
-    """16 bytes: a hash of the `id` columns if the spec names them, else of the whole record."""
+    """The row key. 8 bytes: a hash of the `id` columns; 16 where the spec names none: a hash of
+    the whole record."""
     ordinal: int
     """Place among the rows with the same key, from 0."""
     raw: bytes

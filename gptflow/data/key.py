@@ -1,4 +1,8 @@
-"""The row key: what a row is recognised by when the data was reordered, appended to or edited."""
+"""What a row is recognised by when the data was reordered, appended to or edited.
+
+The row key is its identity. The ledger keeps a little more where the spec names id columns: an
+edited row is still the same row, but what was done with it before is no longer its result.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,9 @@ from gptflow.errors import DataError
 from gptflow.records import Columns
 
 KEY_BYTES = 16
+
+IDENTITY_BYTES = 8
+"""The part of a ledger key that is the identity, where the spec names id columns."""
 
 
 def row_key(columns: Columns, id_columns: Sequence[str] = ()) -> bytes:
@@ -27,19 +34,27 @@ def row_key(columns: Columns, id_columns: Sequence[str] = ()) -> bytes:
     return blake2b(canonical(identity), digest_size=KEY_BYTES).digest()
 
 
-def record_key(record: Record, id_columns: Sequence[str]) -> bytes:
-    """The row key of a record.
+def ledger_key(record: Record, id_columns: Sequence[str]) -> bytes:
+    """16 bytes for the ledger: a record's row key; with id columns half of it, half its content's.
 
     Raises:
         DataError: an id column is missing, or the record is nested too deeply.
     """
     try:
-        return row_key(record.columns, id_columns)
+        if not id_columns:
+            return row_key(record.columns)
+        identity, content = row_key(record.columns, id_columns), row_key(record.columns)
+        return identity[:IDENTITY_BYTES] + content[:-IDENTITY_BYTES]
     except KeyError as error:
         raise _without_id(record, str(error.args[0])) from None
     except RecursionError:
         place = (record.file, record.line)
         raise data_error(place, "the JSON is nested too deeply", text=record.raw) from None
+
+
+def identity_in(key: bytes, id_columns: Sequence[str]) -> bytes:
+    """The row key in a ledger key: what stays the same when a row with an id is edited."""
+    return key[:IDENTITY_BYTES] if id_columns else key
 
 
 def _without_id(record: Record, name: str) -> DataError:

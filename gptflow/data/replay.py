@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee, zip_longest
 
-from gptflow.data.key import record_key
+from gptflow.data.key import identity_in, ledger_key
 from gptflow.data.sources.source import Source
 from gptflow.errors import DataError
 from gptflow.records import Row
 
 Wanted = tuple[int, int, bytes, int]
-"""A row of the ledger: position, record number, row key, ordinal."""
+"""A row of the ledger: position, record number, ledger key, ordinal."""
 
 
 def replay(
@@ -34,9 +34,10 @@ def replay(
         if record is None:
             raise _changed("it has fewer records")
         position, number, key, ordinal = entry
-        if record_key(record, id_columns) != key:
+        if ledger_key(record, id_columns) != key:
             raise _changed(f"{record.file}:{record.line} is another row")
-        yield Row(position, number, key, ordinal, record.raw, record.columns)
+        identity = identity_in(key, id_columns)
+        yield Row(position, number, identity, ordinal, record.raw, record.columns)
 
 
 def _changed(how: str) -> DataError:

@@ -6,14 +6,14 @@ import heapq
 from collections.abc import Iterator
 from itertools import islice
 
-from gptflow.data.key import record_key
+from gptflow.data.key import identity_in, ledger_key
 from gptflow.data.record import Record
 from gptflow.data.selection import Selection, sample_rank
 from gptflow.data.sources.source import Source
 from gptflow.spec.model import Sample
 
 Entry = tuple[int, int, bytes]
-"""A row for the ledger: position among the selected rows, record number, row key."""
+"""A row for the ledger: position among the selected rows, record number, ledger key."""
 
 
 class Survey:
@@ -56,13 +56,16 @@ class Survey:
         for record in self._candidates():
             if not record.columns.keys() <= columns.keys():
                 columns.update(dict.fromkeys(record.columns))
-            yield record.number, record_key(record, id_columns)
+            yield record.number, ledger_key(record, id_columns)
 
     def _sampled(self, sample: Sample) -> Iterator[tuple[int, bytes]]:
+        id_columns = self._selection.id_columns
+
         def ranked(record: Record) -> tuple[bytes, int, bytes, tuple[str, ...]]:
-            key = record_key(record, self._selection.id_columns)
+            key = ledger_key(record, id_columns)
+            rank = sample_rank(sample.seed, identity_in(key, id_columns))
             # The number settles ties, and keeps the comparison away from what follows it.
-            return sample_rank(sample.seed, key), record.number, key, tuple(record.columns)
+            return rank, record.number, key, tuple(record.columns)
 
         drawn = heapq.nsmallest(sample.n, map(ranked, self._candidates()))
         for _, number, key, names in sorted(drawn, key=lambda row: row[1]):

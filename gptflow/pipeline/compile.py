@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import TemplateError
+from jinja2 import TemplateError, Undefined
 
 from gptflow.errors import DataError, SpecError
+from gptflow.pipeline.examples import numbered, read_examples
 from gptflow.pipeline.extract.extractor import Extractor, build
 from gptflow.pipeline.extract.invalid import BadExtractor
 from gptflow.pipeline.extract.schema import FromSchema
@@ -18,11 +19,17 @@ from gptflow.pipeline.identity import CallIdentity, digest_of
 from gptflow.pipeline.names import NAMESPACES, Scope
 from gptflow.pipeline.plan import Plan, StepPlan, Turn
 from gptflow.pipeline.prompts import RENDER_ERRORS, PromptEnvironment
-from gptflow.pipeline.texts import Text, TextChecker, file_text, spec_text
+from gptflow.pipeline.texts import (
+    NOT_UTF8_HINT,
+    Text,
+    TextChecker,
+    file_text,
+    near_file,
+    spec_text,
+)
 from gptflow.spec.model import (
     AnyExtractor,
     ChoiceExtractor,
-    Example,
     FileRef,
     Labels,
     SchemaExtractor,
@@ -172,11 +179,7 @@ class Compiler:
         texts: list[tuple[str, Text | None]] = []
         if step.system is not None:
             texts.append(("system", self._text((*path, "system"), step.system, f"system {what}")))
-        for number, (example, example_path) in enumerate(self._examples(path, step), start=1):
-            named = f"example {number} {what}"
-            for role in ("user", "assistant"):
-                place, example_text = (*example_path, role), getattr(example, role)
-                texts.append((role, spec_text(self._spec.origin, place, example_text, named)))
+        texts += self._examples(path, step, what)
         texts.append(("user", self._text((*path, "prompt"), step.prompt, f"prompt {what}")))
         turns = []
         for role, text in texts:
@@ -199,41 +202,40 @@ class Compiler:
 
     def _file(self, path: KeyPath, name: str, what: str, folder: Path) -> tuple[Path, str] | None:
         """A file that the spec names, inside `folder`, with its text; None with a problem noted."""
-        found = (folder / name).resolve()
-        if not found.is_relative_to(folder):
-            self._problem(f"{name!r} lies outside of {folder.name}/ ({what})", path)
-        elif not found.is_file():
-            self._problem(f"no file {name!r} in {folder.name}/ ({what})", path)
-        else:
-            try:
+        shown = f"{folder.name}/"
+        try:
+            found = (folder / name).resolve()
+            if not found.is_relative_to(folder):
+                self._problem(f"{name!r} lies outside of {shown} ({what})", path)
+            elif not found.is_file():
+                hint = near_file(folder, name) or f"it is looked up in {folder}"
+                self._problem(f"no file {name!r} in {shown} ({what})", path, hint)
+            else:
                 return found, found.read_text("utf-8-sig")
-            except UnicodeDecodeError as error:
-                self._problem(f"{name!r} is not UTF-8: byte {error.start} ({what})", path)
+        except UnicodeDecodeError as error:
+            message = f"{name!r} is not UTF-8: byte {error.start} ({what})"
+            self._problem(message, path, NOT_UTF8_HINT)
+        except (OSError, ValueError) as error:  # no permission; a name too long, or with a NUL
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._problem(f"{name!r} cannot be read: {reason} ({what})", path)
         return None
 
-    def _examples(self, path: KeyPath, step: StepSpec) -> list[tuple[Example, KeyPath]]:
-        """The few-shot turns of a step, with where each one stands."""
+    def _examples(self, path: KeyPath, step: StepSpec, what: str) -> list[tuple[str, Text | None]]:
+        """The few-shot turns of a step: roles and texts."""
         where = (*path, "examples")
-        if not isinstance(step.examples, FileRef):
-            return [(example, (*where, i)) for i, example in enumerate(step.examples or ())]
-        what = f"examples of step {step.name!r}"
-        name = step.examples.file
-        file = self._file((*where, "file"), name, what, self._environment.folder_loader.root)
-        if file is None:
-            return []
-        examples = []
-        for number, line in enumerate(file[1].split("\n"), start=1):
-            if not line.strip():
-                continue
-            try:
-                turn = msgspec.json.decode(line, type=dict[str, str])
-                examples.append((Example(**turn), (*where, "file")))
-            except (ValueError, TypeError):
-                self._problem(
-                    f'{name}, line {number}: expected {{"user": "...", "assistant": "..."}}',
-                    (*where, "file"),
-                )
-        return examples
+        if isinstance(step.examples, FileRef):
+            root = self._environment.folder_loader.root
+            file = self._file((*where, "file"), step.examples.file, f"examples {what}", root)
+            if file is None:
+                return []
+            texts, problems = read_examples(*file, what)
+            self.problems.extend(problems)
+            return [*texts]
+        return [
+            (role, spec_text(self._spec.origin, (*where, index, role), text, numbered(index, what)))
+            for index, example in enumerate(step.examples or ())
+            for role, text in (("user", example.user), ("assistant", example.assistant))
+        ]
 
     # ------------------------------------------------------------------ extractors
 
@@ -261,7 +263,7 @@ class Compiler:
     def _labels(self, path: KeyPath, labels: Labels) -> tuple[str, ...]:
         """The labels themselves, where they may be given as a template over the vars."""
         if isinstance(labels, list):
-            return tuple(labels)
+            return tuple(map(_as_text, labels))
         text = labels.strip()
         if not (text.startswith("{{") and text.endswith("}}")):
             raise BadExtractor(
@@ -270,15 +272,19 @@ class Compiler:
                 hint='write [positive, negative] or "{{ labels }}"',
             )
         inner = spec_text(self._spec.origin, path, labels, f"{path[-1]} of field {path[-2]!r}")
-        if not self._checker.check(inner, Scope(self._scope.vars, ())):
+        noted = len(self.problems)
+        self._checker.check(inner, Scope(self._scope.vars, ()))
+        if len(self.problems) > noted:
             return ("?",)  # noted; any label lets the other checks of this field go on
         try:
             value = self._environment.expression(text[2:-2])(self._variables())
-        except RENDER_ERRORS:
-            return ("?",)
+        except RENDER_ERRORS as error:
+            raise BadExtractor(f"the labels cannot be made: {error}", key=str(path[-1])) from error
+        if isinstance(value, Undefined):
+            raise BadExtractor(f"nothing is at {text[2:-2].strip()}", key=str(path[-1]))
         if not isinstance(value, list | tuple) or not value:
             raise BadExtractor(f"expected a list of labels, found {value!r}", key=str(path[-1]))
-        return tuple(str(label) for label in value)
+        return tuple(map(_as_text, value))
 
     def _schema(self, path: KeyPath, spec: SchemaExtractor) -> dict[str, Any]:
         """A JSON Schema, read from its file where the spec says {file: ...}."""
@@ -313,10 +319,11 @@ class Compiler:
     # ------------------------------------------------------------------ expressions and identity
 
     def _expression(
-        self, path: KeyPath, source: str | None, what: str
+        self, path: KeyPath, source: str | bool | None, what: str
     ) -> Callable[[Mapping[str, Any]], Any] | None:
         if source is None:
             return None
+        source = _as_text(source)
         text = spec_text(self._spec.origin, path, source, what, is_expression=True)
         if "{{" in source or "{%" in source:
             self._problem(
@@ -366,3 +373,8 @@ def _predicate(
 def _shortened(columns: Mapping[str, Any]) -> str:
     text = str(dict(columns))
     return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _as_text(value: object) -> str:
+    """A value of the spec as its author wrote it: true, not True."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

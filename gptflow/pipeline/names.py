@@ -31,6 +31,11 @@ class Scope:
         """The fields of all earlier steps."""
         return frozenset().union(*self.steps.values())
 
+    @property
+    def has_vars_only(self) -> bool:
+        """Whether this is a text that is the same for every row."""
+        return self.columns == () and not self.steps
+
     def names(self) -> set[str]:
         """Everything that can be named without a namespace."""
         return {*NAMESPACES, *self.vars, *(self.columns or ()), *self.fields}

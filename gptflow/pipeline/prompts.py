@@ -17,8 +17,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 MAX_PROMPT_CHARS = 20_000_000
 """A rendered text may not be longer: no model reads more, and a loop could fill the memory."""
 
-RENDER_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
-"""What evaluating a template on a row's data may raise: filters pass on Python's own errors."""
+RENDER_ERRORS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
+"""What evaluating a template on a row's data may raise: filters pass on Python's own errors, and
+a template may include itself."""
 
 
 class FolderLoader(BaseLoader):
@@ -29,8 +38,12 @@ class FolderLoader(BaseLoader):
 
     def path(self, name: str) -> Path:
         """The file behind a template's name; TemplateNotFound if it is none, or lies outside."""
-        path = (self.root / name).resolve()
-        if not path.is_relative_to(self.root) or not path.is_file():
+        try:
+            path = (self.root / name).resolve()
+            is_ours = path.is_relative_to(self.root) and path.is_file()
+        except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
+            is_ours = False
+        if not is_ours:
             raise TemplateNotFound(name)
         return path
 

@@ -18,6 +18,8 @@ from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.problems import Place, Problem, did_you_mean, place_in_text
 
 MAX_NAMES_IN_HINT = 12
+INCLUDED = "included by the "
+NOT_UTF8_HINT = "save the file in the encoding UTF-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,34 @@ def file_text(path: Path, text: str, what: str) -> Text:
     return Text(text, what, place)
 
 
+def line_text(path: Path, number: int, line: str, text: str, what: str) -> Text:
+    """A text that a line of a file holds in another form, as JSON: it is placed to the line."""
+
+    def place(offset: int | None, length: int | None) -> Place:
+        del offset, length
+        return place_in_line(path, number, line)
+
+    return Text(text, what, place)
+
+
+def place_in_line(path: Path, number: int, line: str) -> Place:
+    """The place of a whole line of a file."""
+    return Place(shown_path(path), number, 1, max(1, len(line)), line)
+
+
+def near_file(folder: Path, name: str) -> str | None:
+    """A hint at the file in the same folder that may be meant; None if there is none like it."""
+    wanted = Path(name)
+    if wanted.is_absolute() or ".." in wanted.parts:  # what lies outside is not looked at
+        return None
+    try:
+        names = [path.name for path in (folder / wanted.parent).iterdir()]
+    except (OSError, ValueError):  # no such folder, or a name that none can have
+        return None
+    meant = did_you_mean(wanted.name, names)
+    return f"did you mean {str(wanted.with_name(meant))!r}?" if meant else None
+
+
 def shown_path(path: Path) -> str:
     """A path as a person would type it: relative to the working directory if it lies below."""
     here = Path.cwd()
@@ -108,29 +138,38 @@ class TextChecker:
         if name is None:
             self.is_dynamic = True
             return True
+        loader, place = self._environment.folder_loader, text.at(offset, len(name))
         try:
-            path = self._environment.folder_loader.path(name)
+            path = loader.path(name)
             source = path.read_text("utf-8-sig")
-        except (TemplateNotFound, UnicodeDecodeError):
-            problem = Problem(
-                f"no template file {name!r} in the templates folder ({text.what})",
-                text.at(offset, len(name)),
-                "includes are looked up in the folder that `templates` names, and nowhere else",
-            )
-            self.problems.append(problem)
+        except TemplateNotFound:
+            message = f"no template file {name!r} in the templates folder ({text.what})"
+            self.problems.append(Problem(message, place, _include_hint(loader.root, name)))
+            return False
+        except UnicodeDecodeError as error:
+            message = f"{name!r} is not UTF-8: byte {error.start} ({text.what})"
+            self.problems.append(Problem(message, place, NOT_UTF8_HINT))
             return False
         if name in self.sources:
             return True
         self.sources[name] = source
-        return self.check(file_text(path, source, f"included by the {text.what}"), scope)
+        what = text.what if text.what.startswith(INCLUDED) else f"{INCLUDED}{text.what}"
+        return self.check(file_text(path, source, what), scope)
 
     def note(self, text: Text, error: TemplateError | Exception) -> None:
         """Notes a problem with the whole of a text."""
         self.problems.append(Problem(f"{error} ({text.what})", text.place(None, None)))
 
 
+def _include_hint(folder: Path, name: str) -> str:
+    rule = "includes are looked up in the folder that `templates` names, and nowhere else"
+    return near_file(folder, name) or rule
+
+
 def _syntax_problem(text: Text, error: TemplateSyntaxError) -> Problem:
     message = (error.message or "template syntax error").rstrip(".")
+    if text.is_expression:  # the braces around it are ours
+        message = message.replace("'end of print statement'", "the end of the expression")
     message = f"{message[0].lower()}{message[1:]} ({text.what})"
     return Problem(message, text.line(error.lineno))
 
@@ -144,7 +183,10 @@ def _name_problem(text: Text, unknown: UnknownName, scope: Scope) -> Problem:
         return Problem(
             f"there is no {unknown.kind} {name!r} ({text.what})", place, suggestion or listed
         )
-    if unknown.kind == "name":
+    if unknown.kind == "name" and scope.has_vars_only:
+        message = f"no var is named {name!r} ({text.what})"
+        known = f"only vars can be named here: {_shortened(sorted(scope.vars)) or 'there are none'}"
+    elif unknown.kind == "name":
         message = f"no column, field or var is named {name!r} ({text.what})"
         known = f"the source has {_shortened(list(scope.columns or ())) or 'no columns'}"
     else:

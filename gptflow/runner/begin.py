@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gptflow import __version__
+from gptflow.data.key import IDENTITY_BYTES
 from gptflow.data.sources.source import locate
 from gptflow.data.survey import Survey
 from gptflow.errors import DataError, UsageError
@@ -131,7 +132,7 @@ def _refuse_clashes(columns: list[str], prepared: Prepared) -> None:
 
 
 def _refuse_duplicates(store: Store, run: RunRecord, prepared: Prepared) -> None:
-    duplicates = store.reader.duplicate_keys(run.run_id, DUPLICATES_SHOWN)
+    duplicates = store.reader.duplicate_keys(run.run_id, DUPLICATES_SHOWN, key_bytes=IDENTITY_BYTES)
     if not duplicates:
         return
     lines = []

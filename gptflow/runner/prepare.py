@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gptflow.data.key import record_key
+from gptflow.data.key import row_key
 from gptflow.data.selection import Selection
 from gptflow.data.sources.source import Source, first_columns, open_source
 from gptflow.engine.config import Config
@@ -63,7 +63,7 @@ class Prepared:
         wanted = (r for r in self.source.records() if where is None or where(r.columns))
         for position, record in enumerate(islice(wanted, last)):
             if position >= first:
-                key = record_key(record, self.spec.source.id_columns)
+                key = row_key(record.columns)
                 yield Row(position, record.number, key, 0, record.raw, record.columns)
 
 

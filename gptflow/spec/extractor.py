@@ -25,7 +25,7 @@ _TYPE_SYNONYMS = {
     "array": "list",
     "object": "dict",
 }
-Labels = Annotated[list[str], Field(min_length=1)] | str
+Labels = Annotated[list[str | int | float | bool], Field(min_length=1)] | str
 """A list of labels, or a template that gives one: "{{ labels }}"."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from gptflow.spec.origin import Origin, value_at
 from gptflow.spec.overrides import apply_overrides, override_texts
 from gptflow.spec.parameters import parameter_problems, read_numbers
 from gptflow.spec.problems import Place, Problem, did_you_mean, in_order, place_in_text
-from gptflow.spec.salvage import UNKNOWN_SOURCE, salvage
+from gptflow.spec.salvage import salvage
 from gptflow.spec.scalar import resolve_plain
 from gptflow.spec.shape import shape_problems, wrong_paths
 from gptflow.spec.yaml12 import read_yaml
@@ -35,14 +35,8 @@ class Draft:
     spec: Spec | None
     """With problems of shape, what could be salvaged; None if that is nothing."""
     problems: list[Problem]
-
-    @property
-    def knows_source(self) -> bool:
-        """Whether the spec's source is the file's."""
-        return (
-            self.spec is not None
-            and self.spec.source.model_dump(exclude_unset=True) != UNKNOWN_SOURCE
-        )
+    knows_source: bool = True
+    """Whether the spec's source is the file's, and not a stand-in for one that is wrong."""
 
 
 def load_spec(
@@ -90,8 +84,8 @@ def read_spec(
     problems += apply_overrides(tree, [*override_texts(values or {}), *overrides])
     origin = Origin(str(path), Path(path).resolve().parent, sheet.text, tree)
     expanded = expand(data_of(tree), os.environ if environ is None else environ)
-    spec, more = _checked(expanded, origin)
-    return Draft(spec, in_order([*problems, *more]))
+    draft = _checked(expanded, origin)
+    return replace(draft, problems=in_order([*problems, *draft.problems]))
 
 
 def _read_file(path: Path, shown: str) -> tuple[Sheet, list[Problem]]:
@@ -141,7 +135,7 @@ def _not_a_mapping(sheet: Sheet, data: Any) -> Problem:
     return Problem(message, place_in_text(sheet.file, sheet.text, 0), hint)
 
 
-def _checked(expanded: Expanded, origin: Origin) -> tuple[Spec | None, list[Problem]]:
+def _checked(expanded: Expanded, origin: Origin) -> Draft:
     """The spec of the data, and the problems of all checks."""
     data = expanded.data
     read_numbers(data, expanded.whole)
@@ -158,14 +152,15 @@ def _checked(expanded: Expanded, origin: Origin) -> tuple[Spec | None, list[Prob
     problems += model_problems(data, origin)
     problems += file_problems(data, origin, {missing.path for missing in expanded.missing})
     spec: Spec | None
+    knows_source = True
     try:
         spec = _validated(expanded)
     except ValidationError as error:
         problems += shape_problems(error, data, origin)
-        spec = salvage(data, error)
+        spec, knows_source = salvage(data, error)
     if spec is not None:
         spec._origin = origin  # noqa: SLF001 (the loader is who knows it)
-    return spec, problems
+    return Draft(spec, problems, knows_source)
 
 
 def _validated(expanded: Expanded) -> Spec:

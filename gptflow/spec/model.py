@@ -203,7 +203,7 @@ class StepSpec(SpecModel):
         default=None,
         description="Few-shot turns before the prompt; or {file: ...}, a .jsonl file of them.",
     )
-    when: str | None = Field(
+    when: str | bool | None = Field(
         default=None,
         description="A Jinja expression; where it is false the step is left out and its fields "
         "are null.",

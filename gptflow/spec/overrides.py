@@ -63,7 +63,10 @@ class _PathError(Exception):
 
 def _apply(tree: MapNode, sheet: Sheet) -> list[Problem]:
     *parents, last = _parts(sheet)
-    value, problems = read_yaml(sheet, start=last.span.end + 1)
+    start = last.span.end + 1
+    value, problems = read_yaml(sheet, start=start)
+    if sheet.text[start:] == "-":  # standard input; in YAML a lone dash begins a list
+        value, problems = ScalarNode(Span(sheet, start, start + 1), "-", "-"), []
     if value is None and problems:
         return problems
     if value is None:

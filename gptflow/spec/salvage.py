@@ -7,7 +7,6 @@ wrong is taken out, or something harmless stands in for it, until the models acc
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,20 +22,21 @@ UNKNOWN_SOURCE = {"range": 1}
 """Stands in for a source that cannot be understood."""
 
 
-def salvage(data: Any, error: ValidationError) -> Spec | None:
+def salvage(data: Any, error: ValidationError) -> tuple[Spec | None, bool]:
     """The spec without its mistakes: good for finding more of them, and for nothing else.
 
-    None where too little is left. A source that is wrong has UNKNOWN_SOURCE in its place.
+    Returns:
+        The spec, None where too little is left; and whether its source is the file's own.
     """
     data = copy.deepcopy(data)
     for _ in range(ROUNDS):
         for path in sorted(wrong_paths(error, data), key=len, reverse=True):
             _mend(data, path)
         try:
-            return Spec.model_validate(data)
+            return Spec.model_validate(data), data["source"] is not UNKNOWN_SOURCE
         except ValidationError as next_error:
             error = next_error
-    return None
+    return None, False
 
 
 def _mend(data: dict[str, Any], path: KeyPath) -> None:
@@ -46,23 +46,29 @@ def _mend(data: dict[str, Any], path: KeyPath) -> None:
             return
         case ("name",):
             data["name"] = "unnamed"
-        case ("source", *_):
-            data["source"] = dict(UNKNOWN_SOURCE)
+        case ("source",):
+            data["source"] = UNKNOWN_SOURCE
         case ("steps",):
             data["steps"] = [_step(0)]
-        case ("steps", int(index)):
-            data["steps"][index] = _step(index)
-        case ("steps", int(index), "name" | "prompt" as key, *_):
-            data["steps"][index][key] = _step(index)[key]
-        case ("steps", int(index), "extract", str(name), *_) if name.isidentifier():
-            # The field stays, so that templates which name it are not blamed.
-            data["steps"][index]["extract"][name] = {"text": True}
-        case ("steps", int(index), key, *_):
-            data["steps"][index].pop(key, None)
-        case ("vars", name, *_):
-            data["vars"].pop(name, None)
+        case ("steps", int(index), *rest):
+            _mend_step(data["steps"], index, rest)
+        case ("source" | "vars" as part, name, *_):
+            data[part].pop(name, None)
         case (key, *_):
             data.pop(str(key), None)
+
+
+def _mend_step(steps: list[Any], index: int, path: list[str | int]) -> None:
+    match path:
+        case []:
+            steps[index] = _step(index)
+        case ["name" | "prompt" as key, *_]:
+            steps[index][key] = _step(index)[key]
+        case ["extract", str(name), *_] if name.isidentifier():
+            # The field stays, so that templates which name it are not blamed.
+            steps[index]["extract"][name] = {"text": True}
+        case [key, *_]:
+            steps[index].pop(key, None)
 
 
 def _step(index: int) -> dict[str, str]:

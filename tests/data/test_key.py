@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gptflow.data.json_text import parse_object
-from gptflow.data.key import record_key, row_key
+from gptflow.data.key import ledger_key, row_key
 from gptflow.data.record import Record
 from gptflow.errors import DataError
 
@@ -82,7 +82,7 @@ def test_a_missing_id_column_is_named_with_file_and_line() -> None:
     record = Record(4, b'{"ID": 1, "text": "x"}', {"ID": 1, "text": "x"}, "x.jsonl", 5)
 
     with pytest.raises(DataError) as caught:
-        record_key(record, ["id"])
+        ledger_key(record, ["id"])
 
     assert caught.value.message.startswith("x.jsonl:5: the record has no column 'id'")
     assert caught.value.hint == "the record has ID, text"

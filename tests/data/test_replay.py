@@ -64,13 +64,19 @@ def test_a_source_that_has_changed_is_noticed(source: Write, now: str, message: 
         list(replay(lines, entries))
 
 
-def test_with_id_columns_a_change_of_other_columns_is_not_a_change_of_the_row(
-    source: Write,
-) -> None:
+def test_with_id_columns_an_edited_row_is_another_one(source: Write) -> None:
     lines = source(x__jsonl=LINES)
     entries = wanted(lines, 2, id_columns=("id",))
     source(x__jsonl=LINES.replace("xx", "xy"))
 
-    (row,) = replay(lines, entries, id_columns=("id",))
+    with pytest.raises(DataError, match="changed since the run began"):
+        list(replay(lines, entries, id_columns=("id",)))
 
-    assert row.columns == {"id": 2, "v": "xy"}
+
+def test_with_id_columns_the_row_key_hangs_on_them_alone(source: Write) -> None:
+    lines = source(x__jsonl=LINES)
+    (before,) = replay(lines, wanted(lines, 2, id_columns=("id",)), id_columns=("id",))
+    source(x__jsonl=LINES.replace("xx", "xy"))
+    (after,) = replay(lines, wanted(lines, 2, id_columns=("id",)), id_columns=("id",))
+
+    assert (after.key, after.columns["v"]) == (before.key, "xy")

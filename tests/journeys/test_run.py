@@ -124,7 +124,14 @@ def test_equal_rows_are_asked_once_and_written_each(project: Project) -> None:
 
 def test_calls_that_may_vary_are_asked_for_each_row_and_found_again(project: Project) -> None:
     varied = ("--set", "model.temperature=1", "--set", "source={range: 5}")
-    story = ("--set", "steps.label.prompt=Label a story", "--set", "steps.apology.when=false")
+    story = (
+        "--set",
+        "steps.label.prompt=Label a story",
+        "--set",
+        "steps.apology.when=false",
+        "--set",
+        "steps.apology.prompt=-",
+    )
     project.gptflow("run", "spec.yaml", *varied, *story)
     assert len(project.asked()) == 5
     extractor = ("--set", "steps.label.extract.label.type=str")
