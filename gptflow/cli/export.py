@@ -11,6 +11,7 @@ from gptflow.cli.options import debug_option
 from gptflow.errors import UsageError
 from gptflow.runner.export import export_file, export_rows
 from gptflow.runner.prepare import STORE_FOLDER
+from gptflow.runner.words import counted
 from gptflow.spec.model import OutputFormat
 
 
@@ -57,5 +58,5 @@ def command(
         rows = export_rows(path, sys.stdout.buffer, file_format, run_id=run_id, columns=wanted)
     else:
         rows = export_file(path, output, run_id=run_id, columns=wanted)
-    click.echo(f"{rows:,} rows", err=True)
+    click.echo(counted(rows, "row"), err=True)
     return 0

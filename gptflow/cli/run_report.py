@@ -8,7 +8,7 @@ from pathlib import Path
 from gptflow.data.sinks.failed import failed_path
 from gptflow.pipeline.texts import shown_path
 from gptflow.runner.summary import Ending, RunSummary
-from gptflow.runner.words import duration, money, token_count
+from gptflow.runner.words import counted, duration, money, token_count
 
 REASONS_SHOWN = 3
 
@@ -46,7 +46,7 @@ def _rows(summary: RunSummary) -> str:
 
 
 def _work(summary: RunSummary) -> str:
-    parts = [duration(summary.wall_s), f"{summary.calls:,} calls"]
+    parts = [duration(summary.wall_s), counted(summary.calls, "call")]
     if summary.reused_calls:
         parts.append(f"{summary.reused_calls:,} reused")
     parts.append(f"{token_count(summary.prompt_tokens + summary.completion_tokens)} tokens")
@@ -56,12 +56,15 @@ def _work(summary: RunSummary) -> str:
 
 
 def _files(summary: RunSummary) -> Iterator[str]:
-    rows = [(shown_path(summary.output), f"{summary.done:,} rows")]
+    rows = [(shown_path(summary.output), counted(summary.done, "row"))]
     if summary.failed:
         shown = summary.failures[:REASONS_SHOWN]
         reasons = ", ".join(f"{group.message} {group.rows:,}" for group in shown)
         rows.append(
-            (shown_path(failed_path(summary.output)), f"{summary.failed:,} rows: {reasons}")
+            (
+                shown_path(failed_path(summary.output)),
+                f"{counted(summary.failed, 'row')}: {reasons}",
+            )
         )
     width = max(len(path) for path, _ in rows)
     for path, text in rows:

@@ -11,6 +11,7 @@ import click
 from gptflow.cli.options import debug_option, set_option, spec_argument
 from gptflow.errors import SpecError
 from gptflow.runner.prepare import prepare
+from gptflow.runner.words import counted
 
 
 @click.command("validate")
@@ -47,9 +48,6 @@ def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
         ]
         click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
         return 2 if problems else 0
-    steps = len(plan.steps)
-    click.echo(
-        f"{spec}: no problems ({steps} step{'s' if steps != 1 else ''}, "
-        f"fields {', '.join(plan.fields) or 'none'})"
-    )
+    steps, fields = counted(len(plan.steps), "step"), ", ".join(plan.fields) or "none"
+    click.echo(f"{spec}: no problems ({steps}, fields: {fields})")
     return 0

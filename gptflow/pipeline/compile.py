@@ -246,8 +246,11 @@ class Compiler:
             try:
                 extractors.append(self._extractor(where, name, extractor))
             except BadExtractor as bad:
-                at = self._spec.origin.place((*where, bad.key, *bad.path), offset=bad.offset)
-                self.problems.append(Problem(f"{bad} (field {name!r})", at, bad.hint))
+                file = _schema_file(extractor) if bad.key == "schema" else None
+                inner = ("file",) if file else bad.path
+                at = self._spec.origin.place((*where, bad.key, *inner), offset=bad.offset)
+                message = f"{file}: {bad}" if file else str(bad)
+                self.problems.append(Problem(f"{message} (field {name!r})", at, bad.hint))
         return tuple(extractors)
 
     def _extractor(self, path: KeyPath, name: str, spec: AnyExtractor) -> Extractor:
@@ -288,8 +291,8 @@ class Compiler:
 
     def _schema(self, path: KeyPath, spec: SchemaExtractor) -> dict[str, Any]:
         """A JSON Schema, read from its file where the spec says {file: ...}."""
-        name = spec.json_schema.get("file")
-        if not isinstance(name, str) or len(spec.json_schema) > 1:
+        name = _schema_file(spec)
+        if name is None:
             return spec.json_schema
         what = f"schema of field {path[-1]!r}"
         file = self._file((*path, "schema", "file"), name, what, self._spec.folder)
@@ -298,7 +301,8 @@ class Compiler:
         try:
             return msgspec.json.decode(file[1], type=dict[str, Any])
         except msgspec.DecodeError as error:
-            self._problem(f"{name} is not a JSON Schema: {error}", (*path, "schema", "file"))
+            message = f"{name} is not a JSON Schema: {error} ({what})"
+            self._problem(message, (*path, "schema", "file"))
             return {}
 
     def _response_format(
@@ -350,6 +354,14 @@ class Compiler:
             sources |= self._environment.folder_loader.all_texts()
         spec_vars = self._spec.vars
         return digest_of([self._server, spec_vars, self._spec.source.id, self._identity, sources])
+
+
+def _schema_file(extractor: AnyExtractor) -> str | None:
+    """The file in `schema: {file: ...}`; None where the schema itself stands there."""
+    if not isinstance(extractor, SchemaExtractor) or extractor.json_schema.keys() != {"file"}:
+        return None
+    name = extractor.json_schema["file"]
+    return name if isinstance(name, str) else None
 
 
 def _predicate(

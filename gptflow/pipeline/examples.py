@@ -54,4 +54,4 @@ def read_examples(
 
 def _reason(error: msgspec.MsgspecError) -> str:
     message = str(error)
-    return f"{message[0].lower()}{message[1:]}"
+    return message if message.startswith("JSON") else f"{message[0].lower()}{message[1:]}"

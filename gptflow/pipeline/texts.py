@@ -96,11 +96,13 @@ def near_file(folder: Path, name: str) -> str | None:
     if wanted.is_absolute() or ".." in wanted.parts:  # what lies outside is not looked at
         return None
     try:
-        names = [path.name for path in (folder / wanted.parent).iterdir()]
+        names = {path.stem: path.name for path in (folder / wanted.parent).iterdir()}
     except (OSError, ValueError):  # no such folder, or a name that none can have
         return None
-    meant = did_you_mean(wanted.name, names)
-    return f"did you mean {str(wanted.with_name(meant))!r}?" if meant else None
+    meant = did_you_mean(wanted.stem, names)  # the endings are alike anyway
+    if meant is None or names[meant] == wanted.name:  # it is there, but cannot be used
+        return None
+    return f"did you mean {str(wanted.with_name(names[meant]))!r}?"
 
 
 def shown_path(path: Path) -> str:
@@ -169,7 +171,8 @@ def _include_hint(folder: Path, name: str) -> str:
 def _syntax_problem(text: Text, error: TemplateSyntaxError) -> Problem:
     message = (error.message or "template syntax error").rstrip(".")
     if text.is_expression:  # the braces around it are ours
-        message = message.replace("'end of print statement'", "the end of the expression")
+        message = message.replace("unexpected 'end of print statement'", "it ends too early")
+        message = message.replace("'end of print statement'", "its end")
     message = f"{message[0].lower()}{message[1:]} ({text.what})"
     return Problem(message, text.line(error.lineno))
 

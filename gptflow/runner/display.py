@@ -6,6 +6,7 @@ from typing import Protocol
 
 from gptflow.runner.begin import Beginning
 from gptflow.runner.events import RunEvent
+from gptflow.runner.forecast import Forecast
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.tally import Tally
 
@@ -13,7 +14,9 @@ from gptflow.runner.tally import Tally
 class Display(Protocol):
     """Shows a run. All methods are called on the thread of the run."""
 
-    def begin(self, prepared: Prepared, beginning: Beginning, tally: Tally) -> None:
+    def begin(
+        self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
+    ) -> None:
         """Called once, before the first call."""
 
     def update(self, tally: Tally) -> None:
@@ -32,7 +35,9 @@ class Display(Protocol):
 class NoDisplay:
     """Shows nothing: for runs that a program starts."""
 
-    def begin(self, prepared: Prepared, beginning: Beginning, tally: Tally) -> None:
+    def begin(
+        self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
+    ) -> None:
         """Shows nothing."""
 
     def update(self, tally: Tally) -> None:

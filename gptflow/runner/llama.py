@@ -1,7 +1,7 @@
 """The process that serves a local model: llama.cpp's server for as long as its stdin is open.
 
-It is started by `runner.local` by its path, and imports nothing of gptflow, so that it starts at once
-and whatever the user's folder holds. It reads one line of JSON, the settings, from stdin, and
+It is started by `runner.local` by its path, and imports nothing of gptflow, so that it starts at
+once and whatever the user's folder holds. It reads one line of JSON, the settings, from stdin, and
 writes one line of JSON to stdout once the model is loaded: `{"address": ...}` or `{"error": ...}`.
 """
 

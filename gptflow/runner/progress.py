@@ -10,10 +10,11 @@ from gptflow.engine.events import KeyExhausted, KeyRetired, ModelMissing
 from gptflow.runner.begin import Beginning
 from gptflow.runner.display import Display, NoDisplay
 from gptflow.runner.events import RunEvent
+from gptflow.runner.forecast import Forecast
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import cost_usd
 from gptflow.runner.tally import Tally
-from gptflow.runner.words import duration, money, token_count
+from gptflow.runner.words import counted, duration, money, token_count
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -68,25 +69,42 @@ class Meter:
         return self._cost_usd
 
 
-def opening_lines(prepared: Prepared, beginning: Beginning, tally: Tally) -> list[str]:
+def opening_lines(
+    prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
+) -> list[str]:
     """What a run says before its first call: what it is, who answers, what is reused."""
-    steps = len(prepared.plan.steps)
-    parts = [f"{tally.rows:,} rows", f"{steps} step{'s' if steps > 1 else ''}"]
+    parts = [counted(tally.rows, "row"), counted(len(prepared.plan.steps), "step")]
     if prepared.choice.mock:
         parts.append("SIMULATED: nothing is asked, nothing is paid")
     elif prepared.choice.local:
         parts.append(f"{prepared.choice.name.removeprefix('local:')} on this machine")
     elif prepared.config is not None:
-        keys = len(prepared.config.keys)
-        parts.append(f"{', '.join(prepared.plan.models)}, {keys} key{'s' if keys > 1 else ''}")
+        parts += [", ".join(prepared.plan.models), counted(len(prepared.config.keys), "key")]
     lines = [f"{prepared.spec.name}: {', '.join(parts)}"]
-    if beginning.reused_rows:
-        lines.append(f"reuses {beginning.reused_rows:,} rows of earlier runs")
-    elif beginning.retried_rows:
-        lines.append(f"asks {beginning.retried_rows:,} rows again")
+    if beginning.retried_rows:
+        lines.append(f"asks {counted(beginning.retried_rows, 'row')} again")
     elif not beginning.is_new and tally.pending:
-        lines.append(f"goes on: {tally.done + tally.failed:,} rows have ended before")
-    return lines
+        lines.append(f"goes on: {counted(tally.done + tally.failed, 'row')} ended before")
+    reused = _reuse_words(beginning, foreseen)
+    return [*lines, reused] if reused else lines
+
+
+def _reuse_words(beginning: Beginning, foreseen: Forecast | None) -> str:
+    """What of earlier work is reused, and what is left to pay; empty where nothing is."""
+    parts = []
+    if beginning.reused_rows:
+        parts.append(counted(beginning.reused_rows, "row"))
+    if foreseen and foreseen.reused_calls:
+        about = "" if foreseen.is_exact else "about "
+        parts.append(about + counted(foreseen.reused_calls, "call"))
+    if not parts:
+        return ""
+    words = f"reuses {' and '.join(parts)} of earlier runs"
+    if foreseen is None:
+        return words
+    least, most = foreseen.least_calls, foreseen.most_calls
+    span = "" if least == most else f"{least:,} to "
+    return f"{words}; {span}{counted(most, 'call')} to pay"
 
 
 class PlainDisplay:
@@ -98,11 +116,13 @@ class PlainDisplay:
         self._meter = Meter(clock)
         self._shown_s = clock()
 
-    def begin(self, prepared: Prepared, beginning: Beginning, tally: Tally) -> None:
+    def begin(
+        self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
+    ) -> None:
         """Says what the run is."""
         self._meter = Meter(self._clock)
         self._meter.is_paid = not prepared.choice.name
-        for line in opening_lines(prepared, beginning, tally):
+        for line in opening_lines(prepared, beginning, tally, foreseen):
             self._say(line)
 
     def update(self, tally: Tally) -> None:
@@ -140,11 +160,13 @@ class LiveDisplay:
         self._live: Live = Live(console=self._console, auto_refresh=False, transient=True)
         self._meter = Meter()
 
-    def begin(self, prepared: Prepared, beginning: Beginning, tally: Tally) -> None:
+    def begin(
+        self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
+    ) -> None:
         """Says what the run is, and starts the bar."""
         self._meter = Meter()
         self._meter.is_paid = not prepared.choice.name
-        for line in opening_lines(prepared, beginning, tally):
+        for line in opening_lines(prepared, beginning, tally, foreseen):
             self._console.print(line, markup=False)
         self._live.start()
         self.update(tally)
@@ -180,7 +202,7 @@ class LiveDisplay:
 def draining_words(in_flight: int) -> str:
     """What the first Ctrl-C is answered with."""
     return (
-        f"stopping: waiting up to 30 s for {in_flight:,} rows in flight; "
+        f"stopping: waiting up to 30 s for {counted(in_flight, 'row')} in flight; "
         "Ctrl-C again stops now, and these are asked again later"
     )
 

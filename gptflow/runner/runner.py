@@ -17,6 +17,7 @@ from gptflow.runner.display import Display
 from gptflow.runner.drive import drive
 from gptflow.runner.events import fan_out
 from gptflow.runner.first_calls import FirstCalls
+from gptflow.runner.forecast import Forecast, forecast
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import cost_usd
@@ -91,7 +92,8 @@ class Runner:
         """Brings the pending rows to their ends, and the output to its place meanwhile."""
         run_id = beginning.run.run_id
         publisher = Publisher(store.path, run_id, target)
-        self._display.begin(self._prepared, beginning, self._tally)
+        foreseen = self._forecast(store, beginning)
+        self._display.begin(self._prepared, beginning, self._tally, foreseen)
         publisher.start()
         try:
             if self._tally.pending:
@@ -111,6 +113,14 @@ class Runner:
                 output_digest=target.digest if has_ended else "",
             )
             store.update_run(run_id, change)
+
+    def _forecast(self, store: Store, beginning: Beginning) -> Forecast | None:
+        """What the store will answer; None where it has nothing to answer with."""
+        if not self._tally.pending or beginning.run.fresh or not store.reader.has_replies():
+            return None
+        archive = RunArchive(store, beginning.run)
+        rows = self._pending_rows(store, beginning)
+        return forecast(self._prepared.plan, rows, self._tally.pending, archive)
 
     def _converse(self, store: Store, beginning: Beginning) -> None:
         prepared = self._prepared

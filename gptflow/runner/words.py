@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with what it counts: 1 row, 2,000 rows."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 0.4 s, 12 s, 3:05 min, 2:10:00 h."""
     if seconds < 10:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Invalid(Exception):  # noqa: N818  # a verdict on a reply, raised for every bad one: no error of ours
+class Invalid(Exception):
     """A reply that an extractor does not accept.
 
     `str()` is one line for two readers: the person who looks at a failed row, and the model that
@@ -11,7 +11,7 @@ class Invalid(Exception):  # noqa: N818  # a verdict on a reply, raised for ever
     """
 
 
-class BadExtractor(Exception):  # noqa: N818  # the compile step turns it into a Problem with its place
+class BadExtractor(Exception):
     """An extractor that cannot be built as the spec has it."""
 
     def __init__(
