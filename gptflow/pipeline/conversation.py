@@ -72,7 +72,7 @@ def _answer(
 ) -> Generator[Call, Reply, tuple[str, Fields]]:
     """Asks until a reply is accepted or the step gives up; the messages grow by every turn."""
     for reasks_left in range(step.reask, -1, -1):
-        reply = yield step.call(messages, row)
+        reply = yield _call(step, row, messages)
         messages.append({"role": "assistant", "content": reply.text})
         try:
             return reply.text, step.extract(reply.text)
@@ -91,6 +91,15 @@ def _answer(
             reply=reply.text,
         )
     )
+
+
+def _call(step: StepPlan, row: Row, messages: list[Message]) -> Call:
+    try:
+        return step.call(messages, row)
+    except UnicodeEncodeError:
+        message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
+        failure = Failure(FailureKind.REJECTED, message, step=step.name)
+        raise RowFailed(failure) from None
 
 
 def _template_failure(step: StepPlan, what: str, error: Exception) -> Failure:

@@ -31,7 +31,13 @@ async def drive(
         display.draining(worker.in_flight)
 
     interruption = Interruption(drain, work.cancel)
-    first_calls.on_verdict = work.cancel
+
+    def give_up(answers: bool) -> None:
+        worker.stop()
+        if not answers:
+            work.cancel()
+
+    first_calls.on_verdict = give_up
     refresher = asyncio.ensure_future(_refresh(display, tally))
     with interruption.handling():
         try:

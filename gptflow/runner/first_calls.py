@@ -20,8 +20,9 @@ class FirstCalls:
     """Watches until the first call is answered. Sets `verdict`, once, if the run should stop."""
 
     def __init__(self) -> None:
-        self.on_verdict: Callable[[], object] = lambda: None
-        """Called when the verdict falls."""
+        self.on_verdict: Callable[[bool], object] = lambda _: None
+        """Called when the verdict falls, with whether a server answers at all: then calls in
+        flight may be paid already."""
         self._answered = False
         self._alike: list[tuple[FailureKind, int | None, str | None, str]] = []
         self._unreachable = 0
@@ -50,6 +51,7 @@ class FirstCalls:
             self._stop(
                 f"the first {len(self._alike)} calls all failed alike: {failure.message}",
                 "mend the spec or the config and run again: these rows are not counted as failed",
+                answers=True,
             )
 
     def _no_connection(self, reason: str) -> None:
@@ -58,9 +60,10 @@ class FirstCalls:
             self._stop(
                 f"no server answers: {reason}",
                 "check base_url in config.json and that the server runs, then run again",
+                answers=False,
             )
 
-    def _stop(self, message: str, hint: str) -> None:
+    def _stop(self, message: str, hint: str, *, answers: bool) -> None:
         if self.verdict is None:
             self.verdict = RunStopped(message, hint=hint)
-            self.on_verdict()
+            self.on_verdict(answers)

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gptflow.engine.config import Config, KeyEntry, find_config
 from gptflow.engine.secret import Secret
 from gptflow.errors import ConfigError
 from gptflow.pipeline.plan import Plan
 from gptflow.runner.rehearsal import Rehearsal
+
+if TYPE_CHECKING:
+    from gptflow.mock.scenario import Scenario
 
 MOCK = "mock"
 
@@ -44,17 +48,31 @@ class ServerChoice:
         return ""
 
     def find_config(self, environ: Mapping[str, str]) -> Config | None:
-        """The keys, where they are what answers.
+        """The keys, where they are what answers. Nothing is started yet, but all is checked.
 
         Raises:
-            ConfigError: there are none, or they are wrong.
+            ConfigError: there are no keys, or they are wrong, or the scenario is.
+            UsageError: the local model's weights are missing.
         """
-        if self.mock or self.local:
+        if self.mock:
+            self.read_scenario()
+            return None
+        if self.local:
+            from gptflow.runner.local import check_weights, find_weights
+
+            check_weights(self.weights or find_weights())
             return None
         config = find_config(self.config, environ)
         if config is None:
             raise ConfigError("no config.json here and no OPENAI_API_KEY", hint=THREE_WAYS)
         return config
+
+    def read_scenario(self) -> Scenario:
+        """What the simulator does."""
+        from gptflow.mock.document import read_scenario
+        from gptflow.mock.scenario import Scenario
+
+        return read_scenario(self.scenario) if self.scenario else Scenario()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +105,10 @@ def _remote(config: Config) -> Iterator[Server]:
 
 @contextmanager
 def _simulator(choice: ServerChoice, plan: Plan) -> Iterator[Server]:
-    from gptflow.mock.document import read_scenario
-    from gptflow.mock.scenario import Scenario
     from gptflow.mock.server import MockServer
 
-    scenario = read_scenario(choice.scenario) if choice.scenario else Scenario()
     rehearsal = Rehearsal(plan)
-    with MockServer(scenario, reply=rehearsal.reply) as mock:
+    with MockServer(choice.read_scenario(), reply=rehearsal.reply) as mock:
         yield Server(keyless_config(mock.base_url, MOCK), rehearsal=rehearsal)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Protocol
 
-import msgspec
-
+from gptflow.data.json_text import encoded
 from gptflow.engine.wire import decode_stored
-from gptflow.errors import CallFailed, GptflowError, RowFailed
+from gptflow.errors import CallFailed, DataError, GptflowError, RowFailed, RunStopped
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.records import (
@@ -26,8 +26,6 @@ from gptflow.runner.events import CallAnswered, Listener, RowEnded
 
 MAX_UNCOMMITTED = 256
 """Results that may wait for the disk before the rows are held back."""
-
-_encode_fields = msgspec.json.Encoder().encode
 
 
 class Asker(Protocol):
@@ -50,6 +48,16 @@ class Archive(Protocol):
         """Resolves when the row's result, and all its replies, are on disk."""
 
 
+@dataclass(slots=True)
+class Asked:
+    """What a row has asked so far: it is stored with the row, also where the row fails."""
+
+    calls: list[bytes] = field(default_factory=list)
+    """Call keys, in their order."""
+    truncated: bool = False
+    """Whether any reply was cut off."""
+
+
 class Worker:
     """Takes rows through their conversations, a fixed number at a time."""
 
@@ -63,6 +71,7 @@ class Worker:
         self._emit = emit
         self._asking: dict[bytes, asyncio.Future[Reply]] = {}
         self._stopping = False
+        self._ended_by: GptflowError | None = None
         self.in_flight = 0
         """Conversations that have begun and not ended."""
         self._uncommitted: set[asyncio.Future[None]] = set()
@@ -74,8 +83,13 @@ class Worker:
     async def run(self, concurrency: int) -> None:
         """Works until the rows are used up, or `stop` was called and what was in flight is done.
 
-        Every result is committed on return. The first exception that is not one row's own
-        business (RunStopped, StoreError, DataError) ends all conversations and is raised.
+        Every result is committed on return.
+
+        Raises:
+            RunStopped: no call can be answered any more. The calls in flight are waited for
+                first: they may be paid already.
+            DataError: the source changed; the same holds.
+            StoreError: nothing can be written any more; all conversations end at once.
         """
         try:
             async with asyncio.TaskGroup() as lanes:
@@ -86,49 +100,54 @@ class Worker:
         finally:
             if self._uncommitted:
                 await asyncio.wait(self._uncommitted)
+        if self._ended_by is not None:
+            raise self._ended_by
 
     async def _lane(self) -> None:
         """One conversation after the other: a slot is taken before the row is."""
         while not self._stopping:
-            row = next(self._rows, None)
-            if row is None:
-                return
-            self.in_flight += 1
             try:
+                row = next(self._rows, None)
+                if row is None:
+                    return
                 await self._converse(row)
-            finally:
-                self.in_flight -= 1
+            except (RunStopped, DataError) as error:
+                self._ended_by = self._ended_by or error
+                self._stopping = True
 
     async def _converse(self, row: Row) -> None:
-        calls: list[bytes] = []
-        truncated, key_name = False, None
-        conversation = converse(self._plan, row)
+        """Takes a row to its end, and has the result stored."""
+        asked = Asked()
+        self.in_flight += 1
         try:
-            call = next(conversation)
-            while True:
-                calls.append(call.key)
-                reply = await self._reply(call, key_name)
-                truncated |= reply.truncated
-                key_name = reply.key_name or key_name
-                call = conversation.send(reply)
-        except StopIteration as end:
-            fields: Fields = end.value
-            result = RowResult(
-                row.position,
-                RowStatus.DONE,
-                row.raw,
-                _encode_fields(fields),
-                calls=tuple(calls),
-                truncated=truncated,
-            )
+            fields = await self._fields(row, asked)
+            result = _result(row, asked, fields=encoded(fields))
         except (CallFailed, RowFailed) as failed:
-            result = _failed(row, failed.failure, calls, truncated=truncated)
+            result = _result(row, asked, failure=failed.failure)
         except GptflowError:
             raise  # the run's business, not the row's
         except Exception as bug:  # noqa: BLE001  # one row must not end a run of a million
             failure = Failure(FailureKind.BUG, f"{type(bug).__name__}: {bug}")
-            result = _failed(row, failure, calls, truncated=truncated)
+            result = _result(row, asked, failure=failure)
+        finally:
+            self.in_flight -= 1
         await self._save(result)
+
+    async def _fields(self, row: Row, asked: Asked) -> Fields:
+        """Answers the calls of a row's conversation until it gives the row's fields."""
+        conversation = converse(self._plan, row)
+        key_name = None
+        try:
+            call = next(conversation)
+            while True:
+                asked.calls.append(call.key)
+                reply = await self._reply(call, key_name)
+                asked.truncated |= reply.truncated
+                key_name = reply.key_name or key_name
+                call = conversation.send(reply)
+        except StopIteration as end:
+            fields: Fields = end.value
+            return fields
 
     async def _save(self, result: RowResult) -> None:
         saved = self._archive.save_result(result)
@@ -175,14 +194,17 @@ class Worker:
         return reply
 
 
-def _failed(row: Row, failure: Failure, calls: list[bytes], *, truncated: bool) -> RowResult:
+def _result(
+    row: Row, asked: Asked, *, fields: bytes = b"{}", failure: Failure | None = None
+) -> RowResult:
     return RowResult(
         row.position,
-        RowStatus.FAILED,
+        RowStatus.DONE if failure is None else RowStatus.FAILED,
         row.raw,
-        failure=failure,
-        calls=tuple(calls),
-        truncated=truncated,
+        fields,
+        failure,
+        calls=tuple(asked.calls),
+        truncated=asked.truncated,
     )
 
 
