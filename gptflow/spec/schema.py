@@ -52,7 +52,7 @@ def generated_parameters() -> dict[str, Any]:
 
     types = completion_create_params.CompletionCreateParamsNonStreaming
     schema = TypeAdapter(types).json_schema()
-    texts = _attribute_docstrings(completion_create_params)
+    texts = attribute_docstrings(completion_create_params)
     parameters = {
         name: _parameter(fragment, schema["$defs"], texts.get(name, ""))
         for name, fragment in sorted(schema["properties"].items())
@@ -100,18 +100,21 @@ def _allow_only_names(definition: Fragment) -> None:
             fragment["additionalProperties"] = False
 
 
-def _attribute_docstrings(module: Any) -> dict[str, str]:
-    """The text below each attribute of the module's first class, which no object carries."""
+def attribute_docstrings(source: Any) -> dict[str, str]:
+    """The text below each attribute of a class, or of a module's first class.
+
+    No object carries these texts, so they are read from the source.
+    """
     body = next(
         node.body
-        for node in ast.parse(inspect.getsource(module)).body
+        for node in ast.parse(inspect.getsource(source)).body
         if isinstance(node, ast.ClassDef)
     )
     texts = {}
     for attribute, after in itertools.pairwise(body):
         match attribute, after:
             case (
-                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
                 ast.Expr(value=ast.Constant(value=str(text))),
             ):
                 texts[name] = inspect.cleandoc(text)
