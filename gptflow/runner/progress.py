@@ -48,8 +48,8 @@ class Meter:
         parts = [f"{rows_per_s:,.0f} rows/s" if rows_per_s >= 10 else f"{rows_per_s:.1f} rows/s"]
         if rows_per_s and tally.pending:
             parts.append(f"{duration(tally.pending / rows_per_s)} left")
-        if tally.reused_rows or tally.reused_calls:
-            parts.append(f"{tally.reused_calls:,} calls reused")
+        if tally.reused_calls:
+            parts.append(f"{counted(tally.reused_calls, 'call')} reused")
         if tally.total_tokens:
             parts.append(f"{token_count(tally.total_tokens)} tokens")
         price = self._price(tally)
@@ -133,7 +133,7 @@ class PlainDisplay:
             self._say(f"{ended:,}/{tally.rows:,}  {'  '.join(self._meter.figures(tally))}")
 
     def hear(self, event: RunEvent) -> None:
-        """A key that rests or is lost is told at once."""
+        """A key that is lost is told at once."""
         words = _words(event)
         if words:
             self._say(words)
@@ -156,7 +156,7 @@ class LiveDisplay:
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(file=stream, highlight=False)
+        self._console = Console(file=stream, highlight=False, emoji=False)
         self._live: Live = Live(console=self._console, auto_refresh=False, transient=True)
         self._meter = Meter()
 
@@ -185,7 +185,7 @@ class LiveDisplay:
         self._live.update(line, refresh=True)
 
     def hear(self, event: RunEvent) -> None:
-        """A key that rests or is lost is told above the bar."""
+        """A key that is lost is told above the bar."""
         words = _words(event)
         if words:
             self._console.print(words, markup=False)
