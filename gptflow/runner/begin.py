@@ -12,6 +12,7 @@ from gptflow.data.sources.source import locate
 from gptflow.data.survey import Survey
 from gptflow.errors import DataError, UsageError
 from gptflow.pipeline.identity import digest_of
+from gptflow.pipeline.names import NAMESPACES
 from gptflow.runner.prepare import Prepared
 from gptflow.store.ledger import ledger_digest
 from gptflow.store.record import LedgerRow, RunDraft, RunRecord, RunStatus
@@ -122,12 +123,17 @@ def _new_run(store: Store, prepared: Prepared, *, fresh: bool) -> Beginning:
 
 def _refuse_clashes(columns: list[str], prepared: Prepared) -> None:
     """A column may first turn up deep in the file, where the check of the spec did not look."""
-    names = [*prepared.plan.fields, *prepared.plan.vars]
-    for name in names:
+    for name in (*prepared.plan.fields, *prepared.plan.vars):
         if name in columns:
             raise DataError(
                 f"a row of the source has a column {name!r}, which is also a field or var",
                 hint="give the field or var another name",
+            )
+    for name in NAMESPACES:
+        if name in columns:
+            raise DataError(
+                f"a row of the source has a column {name!r}, which templates use as a namespace",
+                hint=f"templates see the column as row.{name}; rename it in the data",
             )
 
 

@@ -10,7 +10,7 @@ def counted(number: int, noun: str) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 0.4 s, 12 s, 3:05 min, 2:10:00 h."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -24,11 +24,13 @@ def token_count(tokens: int) -> str:
     """A number of tokens, shortened: 950, 412k, 3.1M."""
     if tokens < 10_000:
         return f"{tokens:,}"
-    if tokens < 1_000_000:
+    if tokens < 999_500:
         return f"{tokens / 1000:.0f}k"
     return f"{tokens / 1_000_000:.1f}M"
 
 
 def money(usd: float) -> str:
     """A price, with as many digits as say something."""
-    return f"${usd:.2f}" if usd >= 1 else f"${usd:.3f}"
+    if 0 < usd < 0.0005:
+        return "under $0.001"
+    return f"${usd:,.2f}" if usd >= 0.9995 else f"${usd:.3f}"

@@ -184,7 +184,7 @@ class Worker:
         except asyncio.CancelledError:
             asked.cancel()
             raise
-        except GptflowError as error:
+        except Exception as error:  # a bug too: the rows that wait for it must not wait for ever
             asked.set_exception(error)
             asked.exception()  # seen: there may be no other row that waits for it
             raise

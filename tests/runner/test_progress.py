@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import pytest
+
+from gptflow.engine.config import Config
+from gptflow.engine.events import KeyExhausted, KeyRested, KeyRetired, ModelMissing
+from gptflow.records import RowStatus
+from gptflow.runner.begin import Beginning, begin
+from gptflow.runner.display import Display, NoDisplay
+from gptflow.runner.events import RowEnded
+from gptflow.runner.forecast import Forecast
+from gptflow.runner.prepare import Prepared
+from gptflow.runner.progress import (
+    LiveDisplay,
+    Meter,
+    PlainDisplay,
+    choose_display,
+    draining_words,
+    opening_lines,
+)
+from gptflow.runner.server import keyless_config
+from gptflow.runner.tally import Tally, TokenCount
+from gptflow.store.store import Store
+from tests.runner.conftest import SPEC, Folder
+
+
+@dataclass
+class HandClock:
+    """A clock that is moved by hand."""
+
+    now_s: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Terminal(StringIO):
+    """Says of itself that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def metered(after_s: float, tally: Tally, *, is_paid: bool = True) -> list[str]:
+    clock = HandClock()
+    meter = Meter(clock)
+    meter.is_paid = is_paid
+    clock.now_s += after_s
+    return meter.figures(tally)
+
+
+# ------------------------------------------------------------------ the figures
+
+
+def test_speed_and_time_left_come_from_the_rows_that_ended_here() -> None:
+    tally = Tally(rows=1_000, done=400, failed=100, ended_here=100)
+    assert metered(10, tally) == ["10 rows/s", "50 s left", "100 failed"]
+
+
+def test_a_slow_run_has_a_decimal() -> None:
+    assert metered(100, Tally(rows=10, done=5, ended_here=5))[:2] == ["0.1 rows/s", "1:40 min left"]
+
+
+def test_nothing_is_said_of_what_is_not_there() -> None:
+    assert metered(1, Tally(rows=10)) == ["0.0 rows/s"]
+
+
+def test_no_time_is_left_when_every_row_has_ended() -> None:
+    assert metered(1, Tally(rows=20, done=20, ended_here=20)) == ["20 rows/s"]
+
+
+def test_calls_tokens_price_and_retries_are_told_where_there_are_any() -> None:
+    tokens = {"gpt-4o-mini": TokenCount(prompt=1_000_000, completion=1_000_000)}
+    tally = Tally(rows=1, done=1, reused_calls=1_200, retries=3, tokens=tokens)
+    assert metered(1, tally)[1:] == ["1,200 calls reused", "2.0M tokens", "3 retried"]
+    assert metered(2, tally)[1:] == ["1,200 calls reused", "2.0M tokens", "$0.750", "3 retried"]
+
+
+@pytest.mark.parametrize(("model", "is_paid"), [("gpt-4o-mini", False), ("unheard-of", True)])
+def test_what_costs_nothing_or_nobody_knows_what_has_no_price(model: str, is_paid: bool) -> None:
+    tally = Tally(rows=1, tokens={model: TokenCount(prompt=1_000_000)})
+    assert metered(9, tally, is_paid=is_paid) == ["0.0 rows/s", "1.0M tokens"]
+
+
+def test_the_price_is_looked_up_every_two_seconds_only() -> None:
+    clock = HandClock()
+    meter = Meter(clock)
+    tally = Tally(tokens={"gpt-4o-mini": TokenCount(prompt=10_000_000)})
+    shown = []
+    for _ in range(5):
+        clock.now_s += 1
+        shown.append([figure for figure in meter.figures(tally) if figure.startswith("$")])
+        tally.tokens["gpt-4o-mini"].prompt += 10_000_000
+    assert shown == [[], ["$3.00"], ["$3.00"], ["$6.00"], ["$6.00"]]
+
+
+# ------------------------------------------------------------------ the first lines
+
+
+@pytest.fixture
+def started(folder: Folder, store: Store) -> Callable[..., tuple[Prepared, Beginning, Tally]]:
+    def start(prepared: Prepared | None = None, **changes: Any) -> tuple[Any, Any, Any]:
+        prepared = prepared or folder.prepare(mock=False)
+        run = begin(store, prepared, fresh=False, retry=None).run
+        return prepared, Beginning(run, **{"is_new": True, **changes}), Tally(rows=run.rows)
+
+    return start
+
+
+Started = Callable[..., tuple[Prepared, Beginning, Tally]]
+
+
+def with_keys(prepared: Prepared, count: int) -> Prepared:
+    (key,) = keyless_config("http://127.0.0.1:1/v1", "any").keys
+    config = Config((key,) * count)
+    return Prepared(prepared.spec, prepared.plan, prepared.source, prepared.choice, config)
+
+
+def test_a_run_says_what_it_is(folder: Folder, started: Started) -> None:
+    one = with_keys(folder.prepare(mock=False), 1)
+    assert opening_lines(*started(one), None) == ["reviews: 3 rows, 2 steps, gpt-4o-mini, 1 key"]
+    three = with_keys(folder.prepare(SPEC[: SPEC.index("  - name: apology")], mock=False), 3)
+    folder.write_texts("one")
+    assert opening_lines(*started(three), None) == ["reviews: 1 row, 1 step, gpt-4o-mini, 3 keys"]
+
+
+def test_a_rehearsal_says_that_it_is_none(folder: Folder, started: Started) -> None:
+    (line,) = opening_lines(*started(folder.prepare()), None)
+    assert line == "reviews: 3 rows, 2 steps, SIMULATED: nothing is asked, nothing is paid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "foreseen", "line"),
+    [
+        ({"retried_rows": 1}, None, "asks 1 row again"),
+        ({"is_new": False}, None, "goes on: 0 rows ended before"),
+        ({"reused_rows": 2_000}, None, "reuses 2,000 rows of earlier runs"),
+        (
+            {"reused_rows": 40},
+            Forecast(reused_calls=1, least_calls=3, most_calls=5),
+            "reuses 40 rows and 1 call of earlier runs; 3 to 5 calls to pay",
+        ),
+        (
+            {},
+            Forecast(reused_calls=950, least_calls=50, most_calls=50),
+            "reuses 950 calls of earlier runs; 50 calls to pay",
+        ),
+        (
+            {},
+            Forecast(reused_calls=950, least_calls=50, most_calls=50, is_exact=False),
+            "reuses about 950 calls of earlier runs; 50 calls to pay",
+        ),
+    ],
+)
+def test_a_run_says_what_it_takes_over(
+    started: Started, changes: dict[str, Any], foreseen: Forecast | None, line: str
+) -> None:
+    assert opening_lines(*started(**changes), foreseen)[1:] == [line]
+
+
+def test_a_forecast_without_reuse_is_no_news(started: Started) -> None:
+    assert len(opening_lines(*started(), Forecast(0, 3, 3))) == 1
+
+
+# ------------------------------------------------------------------ plain lines
+
+
+def test_a_plain_line_comes_every_ten_seconds(started: Started) -> None:
+    stream, clock = StringIO(), HandClock()
+    display = PlainDisplay(stream, clock)
+    prepared, beginning, tally = started()
+    display.begin(prepared, beginning, tally, None)
+    for _ in range(100):
+        clock.now_s += 0.25
+        display.update(tally)
+    tally.hear(RowEnded(0, RowStatus.DONE))
+    for _ in range(20):
+        clock.now_s += 0.25
+        display.update(tally)
+    display.end()
+    assert stream.getvalue().splitlines() == [
+        "reviews: 3 rows, 2 steps",
+        "0/3  0.0 rows/s",
+        "0/3  0.0 rows/s",
+        "1/3  0.0 rows/s  1:00 min left",
+    ]
+
+
+LOST = [
+    (KeyExhausted("old", "no money"), "key old is spent: no money"),
+    (KeyRetired("old", "unknown key"), "key old is out: unknown key"),
+    (ModelMissing("old", "gpt-9", "no such model"), "key old does not serve gpt-9: no such model"),
+]
+
+
+@pytest.mark.parametrize(("event", "line"), LOST)
+@pytest.mark.parametrize("kind", [PlainDisplay, LiveDisplay])
+def test_a_lost_key_is_told_at_once(kind: type[Any], event: Any, line: str) -> None:
+    stream = StringIO()
+    display: Display = kind(stream)
+    display.hear(KeyRested("old", 3.0, "slow down"))
+    display.hear(event)
+    assert stream.getvalue() == f"{line}\n"
+
+
+def test_a_server_message_is_shown_as_it_is() -> None:
+    stream = Terminal()
+    LiveDisplay(stream).hear(KeyRetired("old", "[red]:warning:[/red]"))
+    assert "[red]:warning:[/red]" in stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", [PlainDisplay, LiveDisplay])
+def test_draining_says_what_is_waited_for(kind: type[Any]) -> None:
+    stream = StringIO()
+    kind(stream).draining(1)
+    assert " ".join(stream.getvalue().split()) == draining_words(1)
+    assert "1 row in flight" in draining_words(1)
+    assert "Ctrl-C again stops now" in draining_words(1)
+
+
+# ------------------------------------------------------------------ the bar
+
+
+def test_the_bar_moves_and_leaves_nothing_behind(started: Started) -> None:
+    stream = Terminal()
+    display = LiveDisplay(stream)
+    prepared, beginning, tally = started()
+    display.begin(prepared, beginning, tally, None)
+    tally.hear(RowEnded(0, RowStatus.DONE))
+    display.update(tally)
+    assert "1/3" in stream.getvalue()
+    shown = len(stream.getvalue())
+    display.end()
+    assert "\x1b[2K" in stream.getvalue()[shown:]  # the line is cleared
+    assert stream.getvalue().startswith("reviews: 3 rows, 2 steps")
+
+
+def test_the_bar_of_an_empty_run_can_be_drawn(started: Started) -> None:
+    display = LiveDisplay(Terminal())
+    prepared, beginning, _ = started()
+    display.begin(prepared, beginning, Tally(), None)
+    display.end()
+
+
+def test_the_display_fits_the_stream() -> None:
+    assert isinstance(choose_display(Terminal()), LiveDisplay)
+    assert isinstance(choose_display(StringIO()), PlainDisplay)
+    assert isinstance(choose_display(Terminal(), quiet=True), NoDisplay)
