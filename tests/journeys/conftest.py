@@ -1,107 +1,15 @@
-"""Whole commands, as a user types them: a folder, a simulated server, and the real program."""
+"""Whole commands, as a user types them."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gptflow.mock.log import LogEntry
-from gptflow.mock.scenario import Scenario
-from gptflow.mock.server import MockServer
+from tests.project import SPEC, Project, serving
 
-SPEC = """
-name: reviews
-vars: {labels: [positive, negative]}
-source: {path: reviews.jsonl}
-model: {name: gpt-4o-mini, temperature: 0}
-steps:
-  - name: label
-    prompt: "Label {{ text }} as one of {{ labels | join(', ') }}."
-    extract:
-      label: {choice: "{{ labels }}"}
-  - name: apology
-    when: label == 'negative'
-    prompt: "Apologise for {{ text }}."
-    extract: {apology: text}
-output: {path: out/labels.jsonl}
-"""
-
-REPLIES = [
-    {"match": "^Label .*bad", "text": "It is negative."},
-    {"match": "^Label", "text": "It is positive."},
-    {"match": "^Apologise", "text": "We are sorry."},
-]
-"""What the simulated model says to SPEC's questions."""
-
-
-@dataclass
-class Project:
-    """A folder with a spec, data and config, and the program to run in it."""
-
-    folder: Path
-    base_url: str
-    requests: list[LogEntry] = field(default_factory=list)
-    """What the simulated server was asked, in order."""
-
-    def write(self, name: str, text: str) -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    def write_rows(self, rows: list[dict[str, Any]], name: str = "reviews.jsonl") -> None:
-        self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
-
-    def write_config(self, *keys: str, base_url: str | None = None) -> None:
-        key_list = [{"api_key": key, "base_url": base_url or self.base_url} for key in keys]
-        self.write("config.json", json.dumps({"key_index": 0, "key_list": key_list}))
-
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        """Starts the program without waiting for it."""
-        environment = {n: v for n, v in os.environ.items() if not n.startswith("OPENAI_")}
-        return subprocess.Popen(
-            [sys.executable, "-m", "gptflow", *arguments],
-            cwd=self.folder,
-            env=environment | options.pop("env", {}),
-            stdin=options.pop("stdin", subprocess.DEVNULL),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
-        )
-
-    def gptflow(self, *arguments: str, code: int = 0, **options: Any) -> str:
-        """Runs the program to its end; what it said on stdout, then on stderr."""
-        process = self.start(*arguments, **options)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == code, out + err
-        assert "Traceback" not in out + err
-        return out + err
-
-    def run_json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        """`gptflow run ... --json`: the object that it prints."""
-        process = self.start("run", *arguments, "--json")
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == code, out + err
-        return dict(json.loads(out))
-
-    def output(self, name: str = "out/labels.jsonl") -> list[dict[str, Any]]:
-        text = (self.folder / name).read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
-
-    def asked(self) -> list[str]:
-        """The last user messages of all requests since the last time this was asked."""
-        asked = [entry.user for entry in self.requests]
-        self.requests.clear()
-        return asked
+__all__ = ["SPEC", "Project"]
 
 
 @pytest.fixture
@@ -110,13 +18,5 @@ def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]
 
     `@pytest.mark.parametrize("project", [{...}], indirect=True)` changes the server's scenario.
     """
-    scenario = {"reply": REPLIES, "models": ["gpt-4o-mini"]} | getattr(request, "param", {})
-    requests: list[LogEntry] = []
-    with MockServer(Scenario.model_validate(scenario), on_request=requests.append) as server:
-        made = Project(tmp_path, server.base_url, requests)
-        made.write("spec.yaml", SPEC)
-        made.write_rows(
-            [{"id": 1, "text": "good"}, {"id": 2, "text": "bad"}, {"id": 3, "text": "fine"}]
-        )
-        made.write_config("sk-test-1234567890")
+    with serving(tmp_path, getattr(request, "param", {})) as made:
         yield made
