@@ -14,7 +14,7 @@ from typing import Self
 from gptflow.data.sinks.failed import FailedSink, failed_path
 from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
-from gptflow.errors import GptflowError
+from gptflow.errors import GptflowError, UsageError
 from gptflow.pipeline.identity import digest_of
 from gptflow.records import RowStatus
 from gptflow.runner.prepare import Prepared
@@ -56,19 +56,26 @@ class Publisher(threading.Thread):
     """Writes the finished rows of a run as far as they go, every second, in a thread."""
 
     def __init__(self, store_path: Path, run_id: int, target: Target) -> None:
+        """Opens the output at once: if it cannot be written, nothing should be asked.
+
+        Raises:
+            UsageError: the output cannot be written there.
+        """
         super().__init__(name="publisher", daemon=True)
         self._store_path = store_path
         self._run_id = run_id
         self._target = target
+        self._publication = Publication(target)
         self._ended = threading.Event()
         self._commit = False
-        self._error: BaseException | None = None
+        self._error: GptflowError | None = None
 
     def finish(self, *, commit: bool) -> None:
         """Writes what is left. With `commit` the output is put in its place.
 
         Raises:
-            GptflowError, OSError: the output cannot be written.
+            UsageError: the output cannot be written.
+            StoreError: the store cannot be read.
         """
         self._commit = commit
         self._ended.set()
@@ -81,11 +88,15 @@ class Publisher(threading.Thread):
         try:
             with StoreReader(self._store_path) as reader:
                 self._publish(reader)
-        except (GptflowError, OSError) as error:
+        except GptflowError as error:
             self._error = error
+        except OSError as error:
+            message = f"{self._target.path}: cannot be written: {error.strerror}"
+            hint = "make room and run again: nothing is asked again"
+            self._error = UsageError(message, hint=hint)
 
     def _publish(self, reader: StoreReader) -> None:
-        with Publication(self._target) as publication:
+        with self._publication as publication:
             while not self._ended.wait(INTERVAL_S):
                 publication.advance(reader, self._run_id)
             publication.advance(reader, self._run_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gptflow.data.replay import replay
 from gptflow.engine.engine import Engine
-from gptflow.errors import RunStopped
+from gptflow.errors import RunStopped, UsageError
 from gptflow.records import Row
 from gptflow.runner.archive import RunArchive
 from gptflow.runner.begin import Beginning, Retry, begin
@@ -91,11 +91,15 @@ class Runner:
     def _work(self, store: Store, beginning: Beginning, target: Target) -> None:
         """Brings the pending rows to their ends, and the output to its place meanwhile."""
         run_id = beginning.run.run_id
-        publisher = Publisher(store.path, run_id, target)
-        foreseen = self._forecast(store, beginning)
-        self._display.begin(self._prepared, beginning, self._tally, foreseen)
+        try:
+            publisher = Publisher(store.path, run_id, target)
+        except UsageError:
+            store.update_run(run_id, RunChange(status=RunStatus.INTERRUPTED))
+            raise
         publisher.start()
         try:
+            foreseen = self._forecast(store, beginning)
+            self._display.begin(self._prepared, beginning, self._tally, foreseen)
             if self._tally.pending:
                 self._converse(store, beginning)
         except RunStopped as stopped:
@@ -104,13 +108,21 @@ class Runner:
                 store.put_back(run_id, self._first_calls.positions)
         finally:
             self._display.end()
-            has_ended = store.reader.counts(run_id).pending == 0
+            self._finish(store, run_id, publisher, target)
+
+    def _finish(self, store: Store, run_id: int, publisher: Publisher, target: Target) -> None:
+        """Brings the output to its place if all rows have ended, and writes down how it ended."""
+        has_ended = store.reader.counts(run_id).pending == 0
+        is_published = False
+        try:
             publisher.finish(commit=has_ended)
+            is_published = has_ended
+        finally:
             change = RunChange(
                 status=RunStatus(self._ending(has_ended=has_ended).value),
                 stop_reason=self._stopped.message if self._stopped else None,
                 output=str(target.path),
-                output_digest=target.digest if has_ended else "",
+                output_digest=target.digest if is_published else "",
             )
             store.update_run(run_id, change)
 
