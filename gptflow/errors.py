@@ -5,6 +5,7 @@
     ├── ConfigError                  config.json or the environment is wrong                  exit 2
     ├── DataError                    the source cannot be read as what it claims to be        exit 2
     ├── UsageError                   the command line or the call does not fit                exit 2
+    ├── OutputError                  the output cannot be written                             exit 2
     ├── MissingExtra                 an optional package is not installed                     exit 2
     ├── StoreError                   the store cannot be used                                 exit 2
     │   ├── StoreLocked              another process holds it                                 exit 2
@@ -62,6 +63,19 @@ class DataError(GptflowError):
 
 class UsageError(GptflowError):
     """The command line, or the call of a public function, does not fit."""
+
+
+class OutputError(GptflowError):
+    """The output cannot be written. What is done is stored: the same command writes it later."""
+
+    @classmethod
+    def of(cls, path: object, error: OSError) -> OutputError:
+        """The error for a failed write."""
+        return cls(
+            f"{path}: cannot be written: {error.strerror or error}",
+            hint="make room or choose another place; the rows are in the store, and the same "
+            "command writes them",
+        )
 
 
 class MissingExtra(GptflowError):

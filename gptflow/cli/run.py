@@ -61,6 +61,8 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     gptflow run pipelines/label.yaml --retry failed
     gptflow run pipelines/label.yaml --json | jq .cost_usd
     """
+    if fresh and retry:
+        raise click.UsageError("--fresh and --retry exclude each other")
     prepared = prepare(spec, choice, overrides=overrides, stdin=sys.stdin.buffer)
     display = choose_display(sys.stderr, quiet=quiet)
     summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()

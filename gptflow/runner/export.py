@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
-from gptflow.errors import UsageError
+from gptflow.errors import GptflowError, OutputError, UsageError
 from gptflow.records import RowStatus
 from gptflow.spec.model import OutputFormat
 from gptflow.store.reader import StoreReader
@@ -61,10 +61,13 @@ def export_file(
     with WholeFile(output) as file:
         try:
             rows = export_rows(store, file.stream, output_format, run_id=run_id, columns=columns)
-        except UsageError:
+            file.commit()
+        except OSError as error:
+            file.abandon()
+            raise OutputError.of(output, error) from error
+        except GptflowError:
             file.abandon()
             raise
-        file.commit()
         return rows
 
 

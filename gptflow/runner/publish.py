@@ -14,7 +14,7 @@ from typing import Self
 from gptflow.data.sinks.failed import FailedSink, failed_path
 from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
-from gptflow.errors import GptflowError, UsageError
+from gptflow.errors import GptflowError, OutputError
 from gptflow.pipeline.identity import digest_of
 from gptflow.records import RowStatus
 from gptflow.runner.prepare import Prepared
@@ -74,7 +74,7 @@ class Publisher(threading.Thread):
         """Writes what is left. With `commit` the output is put in its place.
 
         Raises:
-            UsageError: the output cannot be written.
+            OutputError: the output cannot be written.
             StoreError: the store cannot be read.
         """
         self._commit = commit
@@ -91,9 +91,7 @@ class Publisher(threading.Thread):
         except GptflowError as error:
             self._error = error
         except OSError as error:
-            message = f"{self._target.path}: cannot be written: {error.strerror}"
-            hint = "make room and run again: nothing is asked again"
-            self._error = UsageError(message, hint=hint)
+            self._error = OutputError.of(self._target.path, error)
 
     def _publish(self, reader: StoreReader) -> None:
         with self._publication as publication:

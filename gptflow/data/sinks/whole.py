@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -53,7 +54,7 @@ class WholeFile:
 
     def abandon(self) -> None:
         """Remove the part. The output stays what it was."""
-        self.stream.close()
+        self._close()
         self.part.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -65,7 +66,12 @@ class WholeFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stream.close()
+        self._close()
+
+    def _close(self) -> None:
+        # Closing writes what is buffered: on a full disk it fails once more, which is no news.
+        with suppress(OSError):
+            self.stream.close()
 
 
 def _sync_folder(folder: Path) -> None:
