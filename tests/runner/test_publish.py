@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gptflow.errors import UsageError
+from gptflow.errors import OutputError, UsageError
 from gptflow.records import Failure, FailureKind, RowResult, RowStatus
 from gptflow.runner.begin import begin
 from gptflow.runner.loop import run_coroutine
@@ -121,9 +121,9 @@ def test_a_full_disk_is_told_with_the_file_and_what_to_do(run: Run) -> None:
         publisher._publication._whole.stream.close()
         publisher._publication._sinks[RowStatus.DONE]._stream = full  # type: ignore[attr-defined]  # a sink's own
         publisher.start()
-        with pytest.raises(UsageError, match=r"out\.jsonl: cannot be written: No space") as caught:
+        with pytest.raises(OutputError, match=r"out\.jsonl: cannot be written: No space") as caught:
             publisher.finish(commit=False)
-    assert caught.value.hint == "make room and run again: nothing is asked again"
+    assert "make room" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(
