@@ -30,9 +30,17 @@ def command(folder: Path) -> int:
                 f"already there: {', '.join(taken)}", hint="gptflow init ANOTHER_FOLDER"
             )
         for source, target in targets.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(source.read_bytes())
+            _copy(source, target)
             click.echo(f"  {target}")
     here = "" if folder == Path() else f"cd {folder} && "
     click.echo(f"next: {here}gptflow run pipeline.yaml --mock")
     return 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:  # "x": nothing is overwritten, whoever made it meanwhile
+            file.write(source.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {error.strerror}") from None

@@ -107,17 +107,21 @@ def _call(arguments: Sequence[str]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except GptflowError as error:
-        if debug:
-            raise
-        click.echo(str(error), err=True)
+        click.echo(_traceback() if debug else str(error), err=True)
         return error.exit_code
     except BrokenPipeError:
         raise
-    except Exception as bug:
-        if debug:
-            raise
+    except SystemExit:  # click's own answer to a closed pipe, which is no failure
+        raise BrokenPipeError from None
+    except Exception as bug:  # noqa: BLE001  # the edge: whatever it is, a person is told what to do
         from gptflow.cli.bug_report import write_bug_report
 
-        click.echo(write_bug_report(bug, arguments), err=True)
+        click.echo(_traceback() if debug else write_bug_report(bug, arguments), err=True)
         return 4
     return result if isinstance(result, int) else 0
+
+
+def _traceback() -> str:
+    import traceback
+
+    return traceback.format_exc().rstrip()

@@ -16,7 +16,13 @@ from gptflow.mock.server import serve
 @click.command("mock")
 @click.argument("scenario", required=False, type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
-@click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8000,
+    show_default=True,
+    help="0 takes a free one.",
+)
 @click.option("--log", type=click.Path(path_type=Path), help="Append each request as a JSON line.")
 @debug_option
 def command(scenario: Path | None, host: str, port: int, log: Path | None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gptflow.cli.options import debug_option, set_option, spec_argument
+from gptflow.data.excerpt import printable
 from gptflow.errors import RowFailed, UsageError
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
@@ -19,8 +20,15 @@ from gptflow.runner.prepare import prepare
 
 @click.command("preview")
 @spec_argument
-@click.option("-n", "count", default=3, show_default=True, help="How many rows to show.")
-@click.option("--row", type=int, help="Show just this row, from 1.")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="How many rows to show.",
+)
+@click.option("--row", type=click.IntRange(1), help="Show just this row, from 1.")
 @set_option
 @debug_option
 def command(spec: Path, overrides: tuple[str, ...], *, count: int, row: int | None) -> int:
@@ -69,4 +77,4 @@ def _call_lines(call: Call) -> Iterator[str]:
     yield f"  step {call.step}: {call.model}{params}, about {tokens:,} tokens"
     for message in call.messages:
         yield click.style(f"  {message['role']}", dim=True)
-        yield from (f"    {line}" for line in message["content"].split("\n"))
+        yield from (f"    {printable(line)}" for line in message["content"].split("\n"))

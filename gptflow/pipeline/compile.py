@@ -16,7 +16,8 @@ from gptflow.pipeline.extract.extractor import Extractor, build
 from gptflow.pipeline.extract.invalid import BadExtractor
 from gptflow.pipeline.extract.schema import FromSchema
 from gptflow.pipeline.identity import CallIdentity, digest_of
-from gptflow.pipeline.names import NAMESPACES, Scope
+from gptflow.pipeline.name_check import FieldAt, name_problems
+from gptflow.pipeline.names import Scope
 from gptflow.pipeline.plan import Plan, StepPlan, Turn
 from gptflow.pipeline.prompts import RENDER_ERRORS, PromptEnvironment
 from gptflow.pipeline.texts import (
@@ -81,6 +82,7 @@ class Compiler:
         self._checker = TextChecker(self._environment)
         self._scope = Scope(frozenset(spec.vars), columns)
         self._identity: list[Any] = []
+        self._fields: list[FieldAt] = []
 
     @property
     def problems(self) -> list[Problem]:
@@ -89,10 +91,9 @@ class Compiler:
 
     def plan(self, recipe: Callable[[], Plan]) -> Plan:
         """The plan; of no use when there are problems."""
-        self._check_clashes()
         where = self._expression(("source", "where"), self._spec.source.where, "source.where")
-        self._check_id_columns()
         steps = tuple(self._step(index, step) for index, step in enumerate(self._spec.steps))
+        self.problems.extend(name_problems(self._spec, self._scope.columns, self._fields))
         return Plan(
             name=self._spec.name,
             vars=self._spec.vars,
@@ -101,42 +102,6 @@ class Compiler:
             digest=self._digest(),
             recipe=recipe,
         )
-
-    # ------------------------------------------------------------------ names
-
-    def _check_clashes(self) -> None:
-        """A name that two things bear would mean one of them, and nobody could say which."""
-        owners: dict[str, str] = dict.fromkeys(self._scope.columns or (), "a column of the source")
-        for name in self._spec.vars:
-            if name in owners:
-                self._clash(name, ("vars", name), "var", owners[name])
-            owners[name] = "a var"
-        for index, step in enumerate(self._spec.steps):
-            for name in step.extract:
-                if name in owners:
-                    self._clash(name, ("steps", index, "extract", name), "field", owners[name])
-        for name in NAMESPACES:
-            if name in (self._scope.columns or ()):
-                self._problem(
-                    f"the source has a column {name!r}, which templates use as a namespace",
-                    ("source",),
-                    f"templates see the column as row.{name}; rename it in the data",
-                )
-
-    def _clash(self, name: str, path: KeyPath, kind: str, owner: str) -> None:
-        place = self._spec.origin.place(path, key=True)
-        message = f"{kind} {name!r} has the name of {owner}"
-        self.problems.append(Problem(message, place, f"give the {kind} another name"))
-
-    def _check_id_columns(self) -> None:
-        columns = self._scope.columns
-        for name in self._spec.source.id_columns if columns else ():
-            if name not in (columns or ()):
-                self._problem(
-                    f"the source has no column {name!r} (source.id)",
-                    ("source", "id"),
-                    f"it has {', '.join(columns or ())}",
-                )
 
     def _problem(self, message: str, path: KeyPath, hint: str | None = None) -> None:
         self.problems.append(Problem(message, self._spec.origin.place(path), hint))
@@ -240,17 +205,20 @@ class Compiler:
     # ------------------------------------------------------------------ extractors
 
     def _extractors(self, path: KeyPath, step: StepSpec) -> tuple[Extractor, ...]:
-        extractors = []
+        extractors: list[Extractor] = []
         for name, extractor in step.extract.items():
             where = (*path, "extract", name)
+            fields: tuple[str, ...] = (name,)
             try:
                 extractors.append(self._extractor(where, name, extractor))
+                fields = extractors[-1].fields
             except BadExtractor as bad:
                 file = _schema_file(extractor) if bad.key == "schema" else None
                 inner = ("file",) if file else bad.path
                 at = self._spec.origin.place((*where, bad.key, *inner), offset=bad.offset)
                 message = f"{file}: {bad}" if file else str(bad)
                 self.problems.append(Problem(f"{message} (field {name!r})", at, bad.hint))
+            self._fields += [(field, where) for field in fields]
         return tuple(extractors)
 
     def _extractor(self, path: KeyPath, name: str, spec: AnyExtractor) -> Extractor:

@@ -37,6 +37,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
     Raises StoreError if there is no such file: reading never creates one.
     """
+    refuse_folder(path)
     if not path.exists():
         raise StoreError(f"there is no store {path}", hint="it is written by `gptflow run`")
     try:
@@ -47,6 +48,12 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         raise store_error(path, error) from error
     reader.execute("PRAGMA cache_size = -4096")
     return reader
+
+
+def refuse_folder(path: Path) -> None:
+    """Raises StoreError for a folder, which SQLite would call a disk error."""
+    if path.is_dir():
+        raise StoreError(f"the store {path} is a folder", hint="name a file in it")
 
 
 def store_error(path: Path, error: sqlite3.Error) -> StoreError:

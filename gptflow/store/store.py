@@ -16,7 +16,12 @@ import msgspec
 
 from gptflow.errors import StoreError
 from gptflow.records import Call, Reply, RowResult, RowStatus
-from gptflow.store.connection import connect_writer, prepare_writer, store_error
+from gptflow.store.connection import (
+    connect_writer,
+    prepare_writer,
+    refuse_folder,
+    store_error,
+)
 from gptflow.store.ledger import (
     LedgerDigest,
     chunks,
@@ -83,6 +88,7 @@ class Store:
         Runs that a killed process left running are interrupted then. Raises StoreLocked (naming
         the holder), StoreVersion, StoreCorrupt, or StoreError if the file cannot be written.
         """
+        refuse_folder(path)
         _make_folder(path)
         with ExitStack() as resources:
             resources.callback(StoreLock(path, clock()).release)

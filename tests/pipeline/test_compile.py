@@ -283,6 +283,43 @@ def test_an_id_column_that_the_source_lacks(ids: str, missing: str) -> None:
     assert problem.hint == "it has id, text, stars"
 
 
+SPREADING = "{schema: {type: object, properties: {%s: {type: string}}}}"
+
+
+@pytest.mark.parametrize(
+    ("extract", "message"),
+    [
+        (f"{{«answer»: {SPREADING % 'text'}}}", "field 'text' has the name of a column"),
+        (f"{{«answer»: {SPREADING % 'tone'}}}", "field 'tone' has the name of a var"),
+        (f"{{a: text, «answer»: {SPREADING % 'a'}}}", "field 'a' has the name of another field"),
+        (f"{{answer: {SPREADING % 'a'}, «a»: text}}", "field 'a' has the name of a field of 'ans"),
+        (f"{{«answer»: {SPREADING % 'row'}}}", "the schema of 'answer' gives a field 'row'"),
+    ],
+)
+def test_the_properties_of_a_schema_are_fields_with_names_of_their_own(
+    extract: str, message: str
+) -> None:
+    assert check(step(f"prompt: x\nextract: {extract}")).message.startswith(message)
+
+
+def test_a_field_may_bear_its_extractors_name() -> None:
+    assert problems_of(step(f"prompt: x\nextract: {{answer: {SPREADING % 'answer'}}}")) == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "hint"),
+    [
+        ("[text, «lable»]", "did you mean 'label'?"),
+        ("[label, «zzzzz», id]", "there are id, text, stars, label"),
+    ],
+)
+def test_the_columns_of_the_output_are_columns_or_fields(columns: str, hint: str) -> None:
+    text = step("prompt: x\nextract: {label: text}")
+    problem = check(f"{text}output: {{columns: {columns}}}\n")
+    assert problem.message.startswith("no column or field is named")
+    assert problem.hint == hint
+
+
 # ------------------------------------------------------------------ expressions
 
 EXPRESSIONS = [

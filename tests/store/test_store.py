@@ -172,5 +172,5 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_place_of_the_store_is_named(path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(StoreError, match="cannot be opened"):
+    with pytest.raises(StoreError, match="is a folder"):
         Store.open(path)
