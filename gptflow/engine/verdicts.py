@@ -123,6 +123,8 @@ _BY_STATUS = {
 
 # Patterns look at the start of a message only: further on it may quote the prompt, and a prompt
 # must not be able to take a key out of service.
+# llama.cpp's 500 for a reply that its own parser does not take is the same for the same call.
+_MISSED_SCHEMA = re.compile(r"the model produced output that does not match\b", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"request too large\b|.*\bmust be reduced in order\b", re.IGNORECASE)
 _NO_QUOTA = re.compile(
     r"you exceeded your current quota|insufficient (?:balance|quota|credits?|funds)", re.IGNORECASE
@@ -218,6 +220,7 @@ def _verdict(status: int, error: ErrorBody, response: Response, now_wall: float)
         code=error.code,
         wait_s=wait_s,
         hint=_hint(kind, status, error.code),
+        tries=2 if _MISSED_SCHEMA.match(error.message) else None,
     )
 
 

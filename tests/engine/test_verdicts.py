@@ -212,3 +212,9 @@ def test_a_long_message_is_cut() -> None:
 @pytest.mark.parametrize("body", [b"null", b"[]", b"3", b"\xff\xfe", b"[" * 100_000, b"{", b""])
 def test_a_body_of_no_sense_is_judged_by_its_status(body: bytes) -> None:
     assert judged(500, body).kind is RETRY
+
+
+def test_a_reply_that_llama_cpp_cannot_parse_is_asked_once_more_only() -> None:
+    message = "The model produced output that does not match the expected peg-native format"
+    verdict = judged(500, said(message, "server_error", 500))
+    assert (verdict.kind, verdict.tries) == (RETRY, 2)
