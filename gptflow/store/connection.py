@@ -46,7 +46,11 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         )
     except sqlite3.Error as error:
         raise store_error(path, error) from error
-    reader.execute("PRAGMA cache_size = -4096")
+    try:
+        reader.execute("PRAGMA cache_size = -4096")  # the first look at what is in the file
+    except sqlite3.Error as error:
+        reader.close()
+        raise store_error(path, error) from error
     return reader
 
 

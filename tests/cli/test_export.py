@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Gptflow
+
+
+@pytest.fixture
+def ran(gptflow: Gptflow) -> Gptflow:
+    """With a store of one rehearsal, of which two rows were asked for."""
+    assert gptflow("run", "spec.yaml", "--mock", "--set", "source.limit=2").code == 0
+    return gptflow
+
+
+def test_the_done_rows_go_to_standard_output_and_their_number_does_not(ran: Gptflow) -> None:
+    said = ran("export", "reviews")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert (said.code, said.err) == (0, "2 rows\n")
+    assert [row["id"] for row in rows] == [1, 2]
+    assert list(rows[0]) == ["id", "text", "label", "apology"]
+
+
+@pytest.mark.parametrize("store", ["reviews", "reviews.db", ".gptflow/reviews.db"])
+def test_a_store_is_named_by_its_file_or_its_pipeline(ran: Gptflow, store: str) -> None:
+    assert ran("export", store).err == "2 rows\n"
+
+
+def test_columns_are_chosen_and_ordered(ran: Gptflow) -> None:
+    said = ran("export", "reviews", "--columns", "label, id", "--format", "csv")
+    header, *rows = csv.reader(said.out.splitlines())
+    assert header == ["label", "id"]
+    assert [row[1] for row in rows] == ["1", "2"]
+
+
+def test_a_column_that_no_row_has_is_refused(ran: Gptflow, folder: Path) -> None:
+    said = ran("export", "reviews", "--columns", "lable", "-o", "rows.csv")
+    assert said.code == 2
+    assert said.err == "run 1 has no column 'lable'\nHint: it has id, text, label, apology\n"
+    assert list(folder.glob("rows.csv*")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("rows.csv", "id,text"), ("rows.json", "["), ("rows.jsonl", '{"id"')]
+)
+def test_a_files_name_tells_its_format(ran: Gptflow, folder: Path, name: str, first: str) -> None:
+    said = ran("export", "reviews", "-o", name)
+    assert (said.code, said.out) == (0, "")
+    assert (folder / name).read_text().startswith(first)
+
+
+@pytest.mark.parametrize("name", ["rows.xml", "rows", "spec.yaml/rows.csv"])
+def test_a_file_that_cannot_be_written_is_refused(ran: Gptflow, name: str) -> None:
+    said = ran("export", "reviews", "-o", name)
+    assert (said.code, said.out) == (2, "")
+    assert Path(name).name in said.err
+
+
+def test_an_earlier_run_can_be_exported(ran: Gptflow) -> None:
+    ran("run", "spec.yaml", "--mock")
+    assert ran("export", "reviews").err == "3 rows\n"
+    assert ran("export", "reviews", "--run", "1").err == "2 rows\n"
+    assert ran("export", "reviews", "--run", "7").err == (
+        "the store has no run 7\nHint: its runs: 1, 2\n"
+    )
+
+
+def test_a_run_that_goes_on_is_exported_as_far_as_it_is(ran: Gptflow, folder: Path) -> None:
+    with sqlite3.connect(folder / ".gptflow/reviews.db") as writer:
+        writer.execute("UPDATE ledger SET status = 0 WHERE row_id & 1 = 1")
+        writer.execute("DELETE FROM results WHERE row_id & 1 = 1")
+        writer.execute("UPDATE runs SET status = 'running'")
+    writer.close()
+    assert ran("export", "reviews").err == "1 row\n"
+
+
+def test_a_store_that_is_not_there(gptflow: Gptflow) -> None:
+    said = gptflow("export", "reviews")
+    assert said.code == 2
+    assert said.err == (
+        "no store reviews, and no .gptflow/reviews.db\nHint: gptflow runs lists the stores\n"
+    )
+
+
+def test_a_file_that_is_no_store(gptflow: Gptflow) -> None:
+    said = gptflow("export", "spec.yaml")
+    assert said.code == 2
+    assert "spec.yaml is damaged or no store at all" in said.err
