@@ -115,7 +115,8 @@ def main() -> None:
     print(f"{struck} of {arguments.kills} kills struck a working run; seed {arguments.seed}")
     print(
         f"{requests:,} requests for {2 * arguments.rows:,} calls: {repeated} asked again, "
-        f"{repeated / max(struck, 1):.1f} a kill, {CONCURRENCY} in flight; none more than {most} times"
+        f"{repeated / max(struck, 1):.1f} a kill, none more than {most} times; "
+        f"{CONCURRENCY} in flight"
     )
     print("; ".join(wrong) or f"all {arguments.rows:,} rows once, in input order")
     sys.exit(bool(wrong))

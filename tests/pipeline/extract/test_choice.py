@@ -14,7 +14,7 @@ LABELS = ["positive", "very positive", "negative", "not_relevant", "正面", "�
 
 
 def chosen(reply: str, labels: list[str] = LABELS) -> object:
-    return extract_all([build("label", ChoiceExtractor(choice=labels), labels)], reply)["label"]
+    return extract_all([build("label", ChoiceExtractor(choice=[*labels]), labels)], reply)["label"]
 
 
 @pytest.mark.parametrize(
