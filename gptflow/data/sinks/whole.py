@@ -41,6 +41,8 @@ class WholeFile:
             self.part.unlink(missing_ok=True)
             # "x": whatever appears at this name in between is not written through.
             self.stream = self.part.open("xb")
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{output}: cannot be written: its folder is a file") from None
         except OSError as error:
             raise UsageError(f"{output}: cannot be written: {error.strerror}") from None
 
