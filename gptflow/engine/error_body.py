@@ -13,7 +13,7 @@ LONGEST_MESSAGE = 500
 
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _MARKUP = re.compile(rb"\s*(<!doctype|<html|<head|<\?xml)", re.IGNORECASE)
-_SPACE = re.compile(r"\s+")
+_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # a server's words must not steer the terminal
 
 
 class ErrorBody(msgspec.Struct, frozen=True):

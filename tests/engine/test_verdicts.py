@@ -218,3 +218,7 @@ def test_a_reply_that_llama_cpp_cannot_parse_is_asked_once_more_only() -> None:
     message = "The model produced output that does not match the expected peg-native format"
     verdict = judged(500, said(message, "server_error", 500))
     assert (verdict.kind, verdict.tries) == (RETRY, 2)
+
+
+def test_a_message_of_the_server_cannot_steer_a_terminal() -> None:
+    assert judged(400, said("\x1b[2Jtoo\r\nlong\x9b")).message == "[2Jtoo long"

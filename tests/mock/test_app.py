@@ -143,5 +143,5 @@ def test_replies_take_as_long_as_the_scenario_says_and_refusals_none(serve: Serv
     slow.ask("broken")
     slow.ask(n=0)
     latencies_s = [entry.latency_s for entry in slow.noted()]
-    assert min(latencies_s[:2]) >= 0.15
+    assert min(latencies_s[:2]) >= 0.149  # a timer may be a tick early
     assert latencies_s[2] < 0.15

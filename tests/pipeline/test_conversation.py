@@ -232,6 +232,11 @@ def test_a_reply_that_is_not_valid_fails_the_row_with_the_reply() -> None:
     )
 
 
+def test_the_complaint_about_a_reply_cannot_steer_a_terminal() -> None:
+    failed = failure(plan(LABEL), "\x1b[2J\x9bHm.\r\n")
+    assert failed.message == 'the reply is "[2J Hm.", expected one of good, bad'
+
+
 def test_a_reask_goes_on_in_the_conversation_and_says_what_was_wrong() -> None:
     calls, fields = talk(reasking(2), "Hm.", "It is good.")
     complaint = (

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What a model says must not steer the terminal that shows it."""
+
 
 class Invalid(Exception):
     """A reply that an extractor does not accept.
@@ -43,6 +48,6 @@ def listed(names: list[str], most: int = 12) -> str:
 
 def shown(value: object, most: int = 80) -> str:
     """A value of a reply on one line, cut where it is long."""
-    text = " ".join(value.split()) if isinstance(value, str) else str(value)
+    text = " ".join(_CONTROL.sub(" ", value).split()) if isinstance(value, str) else str(value)
     text = text if len(text) <= most else text[: most - 3] + "..."
     return f'"{text}"' if isinstance(value, str) else text
