@@ -119,7 +119,7 @@ class Bench:
 
     def work(self, concurrency: int = 4) -> list[RowResult]:
         """Works to the end; the rows' results as another process would read them right then."""
-        run_coroutine(self.worker.run(concurrency))
+        run_coroutine(asyncio.wait_for(self.worker.run(concurrency), 20))
         return self.results()
 
     def results(self) -> list[RowResult]:
