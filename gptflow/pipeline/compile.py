@@ -79,7 +79,7 @@ class Compiler:
         self._spec = spec
         self._server = server
         self._environment = PromptEnvironment(templates_folder(spec))
-        self._checker = TextChecker(self._environment)
+        self._checker = TextChecker(self._environment, has_folder=spec.templates is not None)
         self._scope = Scope(frozenset(spec.vars), columns)
         self._identity: list[Any] = []
         self._fields: list[FieldAt] = []

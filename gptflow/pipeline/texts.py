@@ -118,8 +118,10 @@ class TextChecker:
     hangs on them too. `is_dynamic` is whether a template includes a file by a computed name.
     """
 
-    def __init__(self, environment: PromptEnvironment) -> None:
+    def __init__(self, environment: PromptEnvironment, *, has_folder: bool) -> None:
+        """`has_folder`: whether the spec names a folder for its templates alone."""
         self._environment = environment
+        self._has_folder = has_folder
         self.problems: list[Problem] = []
         self.sources: dict[str, str] = {}
         self.is_dynamic = False
@@ -136,10 +138,18 @@ class TextChecker:
         checked = [self._check_include(text, name, offset, scope) for name, offset in includes]
         return all(checked) and not any(name.kind in ("filter", "test") for name in unknown)
 
+    def _check_computed(self, text: Text) -> bool:
+        """A computed name may mean any file of the folder, so that all of them count as used."""
+        if not self._has_folder:
+            message = f"an include with a computed name needs a folder of templates ({text.what})"
+            hint = "put the templates into a folder of their own and name it: `templates: prompts`"
+            self.problems.append(Problem(message, text.place(None, None), hint))
+        return self._has_folder
+
     def _check_include(self, text: Text, name: str | None, offset: int, scope: Scope) -> bool:
         if name is None:
             self.is_dynamic = True
-            return True
+            return self._check_computed(text)
         loader, place = self._environment.folder_loader, text.at(offset, len(name))
         try:
             path = loader.path(name)

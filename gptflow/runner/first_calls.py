@@ -15,6 +15,10 @@ from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 ALIKE = 10
 """So many failures, all alike and no success among them, end the run."""
 
+LASTING_ATTEMPT = 4
+"""A server that cannot be reached counts from this attempt of a call on, some two seconds after
+its first: a network that blinks fails every call in flight once."""
+
 
 class FirstCalls:
     """Watches until the first call is answered. Sets `verdict`, once, if the run should stop."""
@@ -38,7 +42,7 @@ class FirstCalls:
             self._answered = True
         elif isinstance(event, RowEnded) and event.status is RowStatus.FAILED and event.failure:
             self._row_failed(event.position, event.failure)
-        elif isinstance(event, CallRetried) and event.status is None:
+        elif isinstance(event, CallRetried) and _is_lasting(event):
             self._no_connection(event.message)
 
     def _row_failed(self, position: int, failure: Failure) -> None:
@@ -67,3 +71,8 @@ class FirstCalls:
         if self.verdict is None:
             self.verdict = RunStopped(message, hint=hint)
             self.on_verdict(answers)
+
+
+def _is_lasting(event: CallRetried) -> bool:
+    """Whether a call that gets no answer at all has been tried for a while."""
+    return event.status is None and event.attempt >= LASTING_ATTEMPT

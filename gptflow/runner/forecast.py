@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gptflow.engine.wire import decode_stored
-from gptflow.errors import RowFailed
+from gptflow.errors import GptflowError, RowFailed
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
@@ -86,6 +86,10 @@ def _look(plan: Plan, row: Row, archive: Archive, sums: _Sums) -> None:
             sums.reused += 1
             call = conversation.send(decode_stored(body))
     except (StopIteration, RowFailed):
+        return
+    except GptflowError:
+        raise
+    except Exception:  # noqa: BLE001  # the worker comes to it again, and records it as this row's
         return
     asked = [step.name for step in plan.steps].index(call.step)
     later = plan.steps[asked + 1 :]

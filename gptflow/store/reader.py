@@ -30,6 +30,7 @@ from gptflow.store.run import run_records
 
 T = TypeVar("T")
 
+_QUOTED = re.compile(r'"[^"]*"')
 PENDING_PAGE = 2000
 RESULT_PAGE = 200
 FAILURE_GROUPS = 100
@@ -237,5 +238,5 @@ def _row_result(row: tuple[int, bytes, bytes, bytes | None, bytes, int]) -> RowR
 
 
 def _stem(message: str) -> str:
-    """What is the same in messages that differ in details: the text up to a colon."""
-    return message.split(": ", 1)[0]
+    """What is the same in messages that differ in details: quotes shortened, up to a colon."""
+    return _QUOTED.sub('"..."', message).split(": ", 1)[0]

@@ -174,6 +174,14 @@ def test_a_problem_in_an_included_file_is_found_there(
     assert problem.message == f"{message} (included by the prompt of step 'label')"
 
 
+def test_a_computed_include_needs_a_folder_of_templates() -> None:
+    text = step("prompt: «\"{% include text ~ '.j2' %}\"»")
+    assert problems_of(text) == []
+    problem = check(text.replace("templates: prompts\n", ""))
+    assert "needs a folder of templates" in problem.message
+    assert "templates: prompts" in (problem.hint or "")
+
+
 def test_a_prompt_in_a_file_is_checked_there(folder: Path) -> None:
     content = "Label this:\n{{ «txet» }}\n"
     (folder / "prompts" / "label.j2").write_text(MARKS.sub("", content))

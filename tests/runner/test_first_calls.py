@@ -5,7 +5,7 @@ import pytest
 from gptflow.engine.events import CallRetried
 from gptflow.records import Failure, FailureKind, RowStatus, Usage
 from gptflow.runner.events import CallAnswered, RowEnded
-from gptflow.runner.first_calls import ALIKE, FirstCalls
+from gptflow.runner.first_calls import ALIKE, LASTING_ATTEMPT, FirstCalls
 
 ANSWERED = CallAnswered("label", "m", Usage(), reused=False)
 
@@ -15,8 +15,15 @@ def failed(position: int, message: str = "no such parameter", **rest: FailureKin
     return RowEnded(position, RowStatus.FAILED, Failure(kind, message, status=400))
 
 
-def retried(status: int | None) -> CallRetried:
-    return CallRetried("label", "m", "main", 1, 0.1, status, "connection refused")
+def retried(status: int | None, attempt: int = LASTING_ATTEMPT) -> CallRetried:
+    return CallRetried("label", "m", "main", attempt, 0.1, status, "connection refused")
+
+
+def test_a_network_that_blinks_is_no_verdict() -> None:
+    first_calls = FirstCalls()
+    for _ in range(100):
+        first_calls.hear(retried(status=None, attempt=1))
+    assert first_calls.verdict is None
 
 
 def test_ten_failures_alike_before_any_answer_are_a_verdict() -> None:
