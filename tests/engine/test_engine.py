@@ -35,11 +35,13 @@ class Rig:
     events: list[Event] = field(default_factory=list)
     slept: list[float] = field(default_factory=list)
     now: float = 0.0
+    breath_s: float = 0.0
+    """What a wait takes on the real clock: time for calls that are under way to come back."""
 
     async def sleep(self, delay_s: float) -> None:
         self.slept.append(delay_s)
         self.now += delay_s
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.breath_s)
 
     def engine(
         self, *, attempts: int = 8, timeout_s: float = 5.0, max_in_flight: int = 9
@@ -289,7 +291,7 @@ def test_after_a_rest_the_waiting_calls_come_back_in_growing_waves(
     serve: Serve, respond: Respond, requests: list[bytes]
 ) -> None:
     limited = respond(429, error("slow"), retry_after="5")
-    rig = Rig(serve(*[limited] * 4, b"SLOW:" + respond()))
+    rig = Rig(serve(*[limited] * 4, b"SLOW:" + respond()), breath_s=0.3)
 
     assert len(together(rig, count=4, max_in_flight=4)) == 4
     assert len(requests) == 8

@@ -58,7 +58,7 @@ def test_stopping_breaks_off_what_is_in_flight(serve: Serve) -> None:
             time.sleep(0.005)
         began_s = time.monotonic()
         server.stop()
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < 20
         asking.join()
         assert errors
 
