@@ -9,6 +9,7 @@ from typing import Any
 
 from gptflow.runner.begin import Retry
 from gptflow.runner.display import NoDisplay
+from gptflow.runner.interrupt import Interruption
 from gptflow.runner.loop import outside_of_any_loop
 from gptflow.runner.prepare import prepare
 from gptflow.runner.progress import choose_display
@@ -62,7 +63,10 @@ def run(
     options = RunOptions(Path(store) if store else None, fresh=fresh, retry=retry)
     display = choose_display(sys.stderr) if progress else NoDisplay()
 
-    def work() -> RunSummary:
-        return Runner(prepare(spec, server or ServerChoice()), options, display).run()
+    interruption = Interruption()
 
-    return outside_of_any_loop(work)
+    def work() -> RunSummary:
+        prepared = prepare(spec, server or ServerChoice())
+        return Runner(prepared, options, display, interruption).run()
+
+    return outside_of_any_loop(work, interruption.interrupt_from_outside)

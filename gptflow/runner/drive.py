@@ -14,12 +14,15 @@ REFRESH_S = 0.25
 
 
 async def drive(
-    worker: Worker, concurrency: int, *, display: Display, tally: Tally, first_calls: FirstCalls
-) -> int | None:
-    """Lets a worker work to its end.
-
-    Returns:
-        The signal that interrupted it, or None.
+    worker: Worker,
+    concurrency: int,
+    *,
+    display: Display,
+    tally: Tally,
+    first_calls: FirstCalls,
+    interruption: Interruption,
+) -> None:
+    """Lets a worker work to its end, or to where `interruption` or `first_calls` ends it.
 
     Raises:
         RunStopped: the first calls all failed alike, or no call can be answered any more.
@@ -30,8 +33,6 @@ async def drive(
         worker.stop()
         display.draining(worker.in_flight)
 
-    interruption = Interruption(drain, work.cancel)
-
     def give_up(answers: bool) -> None:
         worker.stop()
         if not answers:
@@ -39,7 +40,7 @@ async def drive(
 
     first_calls.on_verdict = give_up
     refresher = asyncio.ensure_future(_refresh(display, tally))
-    with interruption.handling():
+    with interruption.handling(drain, work.cancel):
         try:
             await work
         except asyncio.CancelledError:
@@ -49,7 +50,6 @@ async def drive(
             refresher.cancel()
     if first_calls.verdict is not None:
         raise first_calls.verdict
-    return interruption.signal
 
 
 async def _refresh(display: Display, tally: Tally) -> None:

@@ -16,16 +16,16 @@ DRAIN_S = 30.0
 class Interruption:
     """Turns signals into a drain, then a halt. A wait of DRAIN_S is a second signal."""
 
-    def __init__(self, drain: Callable[[], None], halt: Callable[[], object]) -> None:
-        """`drain`: take no further row; `halt`: end now. Both are called on the event loop."""
-        self._drain = drain
-        self._halt = halt
-        self._deadline: asyncio.TimerHandle | None = None
+    def __init__(self) -> None:
         self.signal: int | None = None
         """The first signal that came."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: Callable[[], None] = lambda: None
+        self._halt: Callable[[], object] = lambda: None
+        self._deadline: asyncio.TimerHandle | None = None
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
-        """Drains the first time, halts the second."""
+        """Drains the first time, halts the second. Called on the event loop."""
         if self.signal is not None:
             self._halt()
             return
@@ -33,17 +33,33 @@ class Interruption:
         self._drain()
         self._deadline = asyncio.get_running_loop().call_later(DRAIN_S, self._halt)
 
+    def interrupt_from_outside(self) -> None:
+        """The same from another thread: a notebook's Ctrl-C does not reach the run's own."""
+        if self._loop is None:
+            self.signal = self.signal or signal.SIGINT
+        else:
+            self._loop.call_soon_threadsafe(self.interrupt)
+
     @contextmanager
-    def handling(self) -> Iterator[None]:
-        """Handles the signals meanwhile. Only a main thread can; others leave them alone."""
-        loop = asyncio.get_running_loop()
+    def handling(self, drain: Callable[[], None], halt: Callable[[], object]) -> Iterator[None]:
+        """Handles the signals meanwhile. Only a main thread can; others leave them alone.
+
+        `drain`: take no further row; `halt`: end now. Both are called on the event loop.
+        """
+        self._drain, self._halt = drain, halt
+        self._loop = loop = asyncio.get_running_loop()
+        if self.signal is not None:  # it came before there was anything to interrupt
+            halt()
         is_main = threading.current_thread() is threading.main_thread()
-        for number in SIGNALS if is_main else ():
+        before = {number: signal.getsignal(number) for number in SIGNALS} if is_main else {}
+        for number in before:
             loop.add_signal_handler(number, self.interrupt, number)
         try:
             yield
         finally:
-            for number in SIGNALS if is_main else ():
+            for number, handler in before.items():
                 loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+            self._loop = None
             if self._deadline is not None:
                 self._deadline.cancel()

@@ -24,10 +24,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def outside_of_any_loop(work: Callable[[], T]) -> T:
+def outside_of_any_loop(work: Callable[[], T], interrupt: Callable[[], None]) -> T:
     """Calls a blocking function that starts a loop; in a thread if the caller stands in a loop.
 
-    That is the case in a notebook: its cells run inside a loop that cannot be entered again.
+    That is the case in a notebook: its cells run inside a loop that cannot be entered again. A
+    Ctrl-C there is passed on by `interrupt`, and the work is waited for: it has calls in flight.
     """
     try:
         asyncio.get_running_loop()
@@ -35,16 +36,23 @@ def outside_of_any_loop(work: Callable[[], T]) -> T:
         return work()
     results: list[T] = []
     errors: list[BaseException] = []
+    ended = threading.Event()
 
     def body() -> None:
         try:
             results.append(work())
         except BaseException as error:  # noqa: BLE001  # carried over to the caller's thread
             errors.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=body, name="gptflow-run")
     thread.start()
-    thread.join()
+    while not ended.is_set():  # an interrupted Thread.join can take a live thread for dead
+        try:
+            ended.wait()
+        except KeyboardInterrupt:
+            interrupt()
     if errors:
         raise errors[0]
     return results[0]

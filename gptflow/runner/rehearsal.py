@@ -21,7 +21,8 @@ class Rehearsal:
 
     def __init__(self, plan: Plan) -> None:
         self._steps = {step.name: step for step in plan.steps}
-        self._asked: dict[str, str] = {}
+        self._asked: dict[str, list[str]] = {}
+        """The steps that are asking with these messages: rows with equal texts ask at once."""
 
     def reply(self, request: dict[str, Any]) -> str:
         """A reply to a request body, always the same for the same one.
@@ -29,9 +30,9 @@ class Rehearsal:
         Where no reply can be made up that the extractors accept, it is the prompt's echo.
         """
         digest = digest_of([request.get("model"), request.get("messages")])
-        step = self._steps[self._asked[digest]]
+        steps = self._asked.get(digest)
         pick = int.from_bytes(blake2b(digest.encode(), digest_size=4).digest())
-        example = example_reply(step.extractors, pick)
+        example = example_reply(self._steps[steps[-1]].extractors, pick) if steps else None
         return str(request["messages"][-1]["content"]) if example is None else example
 
     def noting(self, engine: Asker) -> Asker:
@@ -40,14 +41,17 @@ class Rehearsal:
 
 
 class _NotingAsker:
-    def __init__(self, engine: Asker, asked: dict[str, str]) -> None:
+    def __init__(self, engine: Asker, asked: dict[str, list[str]]) -> None:
         self._engine = engine
         self._asked = asked
 
     async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
         digest = digest_of([call.model, call.messages])
-        self._asked[digest] = call.step
+        asking = self._asked.setdefault(digest, [])
+        asking.append(call.step)
         try:
             return await self._engine.ask(call, prefer=prefer)
         finally:
-            self._asked.pop(digest, None)
+            asking.remove(call.step)
+            if not asking:
+                self._asked.pop(digest, None)

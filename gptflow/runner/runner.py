@@ -18,6 +18,7 @@ from gptflow.runner.drive import drive
 from gptflow.runner.events import fan_out
 from gptflow.runner.first_calls import FirstCalls
 from gptflow.runner.forecast import Forecast, forecast
+from gptflow.runner.interrupt import Interruption
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import cost_usd
@@ -50,13 +51,20 @@ class RunOptions:
 class Runner:
     """Works on one run of a spec, and knows what came of it."""
 
-    def __init__(self, prepared: Prepared, options: RunOptions, display: Display) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        options: RunOptions,
+        display: Display,
+        interruption: Interruption | None = None,
+    ) -> None:
+        """`interruption`: for callers who want to end the run from another thread."""
         self._prepared = prepared
         self._options = options
         self._display = display
         self._tally = Tally()
         self._first_calls = FirstCalls()
-        self._signal: int | None = None
+        self._interruption = interruption or Interruption()
         self._stopped: RunStopped | None = None
 
     def run(self) -> RunSummary:
@@ -137,9 +145,9 @@ class Runner:
     def _converse(self, store: Store, beginning: Beginning) -> None:
         prepared = self._prepared
         with open_server(prepared.choice, prepared.config, prepared.plan) as server:
-            self._signal = run_coroutine(self._converse_on(server, store, beginning))
+            run_coroutine(self._converse_on(server, store, beginning))
 
-    async def _converse_on(self, server: Server, store: Store, beginning: Beginning) -> int | None:
+    async def _converse_on(self, server: Server, store: Store, beginning: Beginning) -> None:
         prepared, limits = self._prepared, self._prepared.spec.limits
         concurrency = self._concurrency(server)
         hear = fan_out(self._tally.hear, self._first_calls.hear, self._display.hear)
@@ -157,12 +165,13 @@ class Runner:
                 self._pending_rows(store, beginning),
                 hear,
             )
-            return await drive(
+            await drive(
                 worker,
                 concurrency,
                 display=self._display,
                 tally=self._tally,
                 first_calls=self._first_calls,
+                interruption=self._interruption,
             )
 
     def _pending_rows(self, store: Store, beginning: Beginning) -> Iterator[Row]:
@@ -205,7 +214,7 @@ class Runner:
             server=prepared.choice.name,
             failures=tuple(store.reader.failures(run.run_id)),
             message=str(self._stopped) if self._stopped else None,
-            signal=self._signal,
+            signal=self._interruption.signal,
             nothing_to_do=nothing_to_do,
         )
 

@@ -107,8 +107,9 @@ def _remote(config: Config) -> Iterator[Server]:
 def _simulator(choice: ServerChoice, plan: Plan) -> Iterator[Server]:
     from gptflow.mock.server import MockServer
 
-    rehearsal = Rehearsal(plan)
-    with MockServer(choice.read_scenario(), reply=rehearsal.reply) as mock:
+    scenario = choice.read_scenario()
+    rehearsal = None if "reply" in scenario.model_fields_set else Rehearsal(plan)
+    with MockServer(scenario, reply=rehearsal.reply if rehearsal else None) as mock:
         yield Server(keyless_config(mock.base_url, MOCK), rehearsal=rehearsal)
 
 

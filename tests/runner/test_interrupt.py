@@ -3,7 +3,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +23,10 @@ class Told:
     def __init__(self) -> None:
         self.drains = 0
         self.halts = 0
-        self.interruption = Interruption(self._drain, self._halt)
+        self.interruption = Interruption()
+
+    def handling(self) -> AbstractContextManager[None]:
+        return self.interruption.handling(self._drain, self._halt)
 
     def _drain(self) -> None:
         self.drains += 1
@@ -28,7 +36,7 @@ class Told:
 
 
 async def signalled(told: Told, *numbers: int) -> None:
-    with told.interruption.handling():
+    with told.handling():
         for number in numbers:
             os.kill(os.getpid(), number)
             await asyncio.sleep(0.01)
@@ -76,7 +84,7 @@ def drained_for(inside_s: float, afterwards_s: float = 0.0) -> Told:
     loop = HandMovedLoop()
 
     async def drain() -> None:
-        with told.interruption.handling():
+        with told.handling():
             told.interruption.interrupt()
             await loop.advance(inside_s)
         await loop.advance(afterwards_s)
@@ -101,7 +109,7 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     seen: list[Any] = []
 
     async def look() -> None:
-        with told.interruption.handling():
+        with told.handling():
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=run_coroutine, args=(look(),))
@@ -113,12 +121,16 @@ def test_in_another_thread_signals_are_left_alone() -> None:
 # ------------------------------------------------------------------ the loop that a run lives on
 
 
+def ignore() -> None:
+    """For work that nobody interrupts."""
+
+
 def test_work_inside_a_running_loop_goes_to_a_thread_of_its_own() -> None:
     async def cell() -> list[str]:
-        return [outside_of_any_loop(lambda: threading.current_thread().name)]
+        return [outside_of_any_loop(lambda: threading.current_thread().name, ignore)]
 
     assert asyncio.run(cell()) == ["gptflow-run"]
-    assert outside_of_any_loop(threading.current_thread) is threading.main_thread()
+    assert outside_of_any_loop(threading.current_thread, ignore) is threading.main_thread()
 
 
 def test_an_error_comes_back_from_that_thread() -> None:
@@ -126,7 +138,47 @@ def test_an_error_comes_back_from_that_thread() -> None:
         raise ValueError("as it was")
 
     async def cell() -> None:
-        outside_of_any_loop(fail)
+        outside_of_any_loop(fail, ignore)
 
     with pytest.raises(ValueError, match="as it was"):
         asyncio.run(cell())
+
+
+NOTEBOOK = """
+import asyncio, gptflow
+from pathlib import Path
+
+async def cell():
+    server = gptflow.ServerChoice(mock=True, scenario=Path("slow.yaml"))
+    result = gptflow.run("spec.yaml", server=server, progress=True)
+    print(result.status, result.done, flush=True)
+
+# As in a notebook, Ctrl-C raises KeyboardInterrupt in the main thread, inside a running loop.
+asyncio.new_event_loop().run_until_complete(cell())
+"""
+
+
+def test_ctrl_c_in_a_notebook_ends_the_run_and_keeps_what_is_in_flight(tmp_path: Path) -> None:
+    (tmp_path / "slow.yaml").write_text("latency: 300ms")
+    (tmp_path / "spec.yaml").write_text(
+        "name: n\nsource: {range: 1000}\nmodel: {name: m, temperature: 0}\n"
+        "steps: [{name: a, prompt: '{{ index }}', extract: {x: text}}]\n"
+        "parallelism: {concurrency: 4}\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", NOTEBOOK],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    said, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    status, done = said.split()
+    assert status == "interrupted"
+    assert int(done) % 4 == 0
+    assert int(done) > 0

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import gptflow
 from gptflow.errors import ConfigError, UsageError
 from gptflow.pipeline.identity import digest_of
 from gptflow.records import Call, Reply, Usage
@@ -13,6 +14,12 @@ from gptflow.runner.server import MOCK, ServerChoice, keyless_config, open_serve
 from tests.runner.conftest import Folder
 
 pytestmark = pytest.mark.usefixtures("folder")
+SAME_TEXTS = """
+name: stories
+source: {range: 100}
+model: {name: m}
+steps: [{name: tell, prompt: Tell a story., extract: {story: text}}]
+"""
 KEYS = '{"key_index": 0, "key_list": [{"api_key": "sk-any", "name": "%s"}]}'
 
 
@@ -131,3 +138,18 @@ def test_a_rehearsal_gives_the_same_reply_to_the_same_question_and_not_to_all(
     replies = [rehearsed(folder, "label", f"Label {number}.") for number in range(20)]
     assert replies == [rehearsed(folder, "label", f"Label {number}.") for number in range(20)]
     assert len(set(replies)) > 1
+
+
+def test_rows_with_equal_texts_are_rehearsed_each(folder: Folder) -> None:
+    (folder.path / "same.yaml").write_text(SAME_TEXTS)
+    result = gptflow.run("same.yaml", server=ServerChoice(mock=True))
+    assert (result.done, result.failed) == (100, 0)
+
+
+def test_a_scenario_that_says_what_to_reply_is_obeyed(folder: Folder) -> None:
+    (folder.path / "same.yaml").write_text(SAME_TEXTS)
+    (folder.path / "scenario.yaml").write_text("reply: {text: Once upon a time.}")
+    result = gptflow.run(
+        "same.yaml", server=ServerChoice(mock=True, scenario=Path("scenario.yaml"))
+    )
+    assert {row["story"] for row in result.iter_rows()} == {"Once upon a time."}
