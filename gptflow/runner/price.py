@@ -18,13 +18,13 @@ def cost_usd(tokens: Mapping[str, TokenCount]) -> float | None:
 
     total = 0.0
     for model, count in tokens.items():
-        usage = Usage(
-            input_tokens=count.prompt,
-            output_tokens=count.completion,
-            cache_read_tokens=count.cached,
-        )
         try:
+            usage = Usage(
+                input_tokens=count.prompt,
+                output_tokens=count.completion,
+                cache_read_tokens=count.cached,
+            )
             total += float(calc_price(usage, model_ref=model).total_price)
-        except LookupError:
+        except (LookupError, ValueError):  # an unknown model; counts that cannot be true
             return None
     return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from gptflow.engine.events import CallRetried
@@ -17,16 +17,16 @@ class TokenCount:
     prompt: int = 0
     completion: int = 0
     cached: int = 0
-    unknown_calls: int = 0
-    """Calls whose reply told no usage: the counts are then a lower bound."""
 
     def add(self, usage: Usage) -> None:
-        """Counts a reply's usage."""
-        if usage.prompt_tokens is None or usage.completion_tokens is None:
-            self.unknown_calls += 1
-        self.prompt += usage.prompt_tokens or 0
-        self.completion += usage.completion_tokens or 0
-        self.cached += usage.cached_tokens or 0
+        """Counts a reply's usage, as far as it can be true: some servers send negative counts.
+
+        Nothing is added for what is unknown, so the counts are a lower bound.
+        """
+        prompt = max(usage.prompt_tokens or 0, 0)
+        self.prompt += prompt
+        self.completion += max(usage.completion_tokens or 0, 0)
+        self.cached += min(max(usage.cached_tokens or 0, 0), prompt)
 
 
 @dataclass(slots=True)
@@ -49,8 +49,6 @@ class Tally:
     """Rows that this process has brought to an end: the speed is counted from these."""
     tokens: dict[str, TokenCount] = field(default_factory=lambda: defaultdict(TokenCount))
     """By model, of the calls that were answered by a server."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Failed rows by kind."""
 
     @property
     def pending(self) -> int:
@@ -84,5 +82,3 @@ class Tally:
             self.done += 1
         else:
             self.failed += 1
-            if event.failure is not None:
-                self.reasons[event.failure.kind] += 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from gptflow.engine.events import CallRetried, KeyRested
 from gptflow.records import Failure, FailureKind, RowStatus, Usage
 from gptflow.runner.events import CallAnswered, RowEnded
@@ -31,7 +33,22 @@ def test_tokens_that_the_server_does_not_tell_are_unknown_and_not_none() -> None
     tally = Tally()
     tally.hear(answered(Usage()))
     tally.hear(answered(Usage(prompt_tokens=7)))
-    assert tally.tokens["m"] == TokenCount(prompt=7, unknown_calls=2)
+    assert tally.tokens["m"] == TokenCount(prompt=7)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        (Usage(10, 2, 15), TokenCount(10, 2, 10)),
+        (Usage(None, 2, 15), TokenCount(0, 2, 0)),
+        (Usage(-10, -2, -1), TokenCount()),
+        (Usage(10, 2, -1), TokenCount(10, 2, 0)),
+    ],
+)
+def test_counts_that_cannot_be_true_are_taken_as_unknown(usage: Usage, counted: TokenCount) -> None:
+    tally = Tally(tokens={"m": TokenCount()})
+    tally.hear(answered(usage))
+    assert tally.tokens["m"] == counted
 
 
 def test_rows_are_counted_by_what_became_of_them() -> None:
@@ -39,7 +56,6 @@ def test_rows_are_counted_by_what_became_of_them() -> None:
     tally.hear(RowEnded(4, RowStatus.DONE))
     tally.hear(RowEnded(5, RowStatus.FAILED, Failure(FailureKind.INVALID, "Hm.")))
     assert (tally.done, tally.failed, tally.pending, tally.ended_here) == (4, 2, 4, 2)
-    assert tally.reasons == {"invalid": 1}
 
 
 def test_retries_are_counted_and_rests_of_a_key_are_not() -> None:
