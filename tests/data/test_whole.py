@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gptflow.data.sinks.whole import WholeFile
-from gptflow.errors import UsageError
+from gptflow.errors import OutputError, UsageError
 
 
 def names(folder: Path) -> list[str]:
@@ -74,6 +76,72 @@ def test_a_part_that_was_left_is_begun_anew_and_not_written_through(tmp_path: Pa
 
     assert (tmp_path / "precious").read_text() == "keep"
     assert (tmp_path / "x.csv").read_bytes() == b""
+
+
+def test_a_second_writer_of_the_same_output_is_refused_and_the_first_goes_on(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "x.csv"
+    first = WholeFile(output)
+    first.stream.write(b"first")
+
+    with pytest.raises(UsageError, match=r"x\.csv: cannot be written: another process"):
+        WholeFile(output)
+
+    first.commit()
+    assert output.read_bytes() == b"first"
+    WholeFile(output).abandon()
+
+
+def test_the_writer_may_be_another_process_and_its_part_is_free_when_it_dies(
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "x.csv"
+    code = (
+        "import sys, pathlib; from gptflow.data.sinks.whole import WholeFile;"
+        "whole = WholeFile(pathlib.Path(sys.argv[1])); whole.stream.write(b'half');"
+        "whole.stream.flush(); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, output], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(UsageError, match="another process"):
+            WholeFile(output)
+        writer.kill()
+
+    assert (tmp_path / "x.csv.part").read_bytes() == b"half"
+    WholeFile(output).commit()
+    assert output.read_bytes() == b""
+
+
+def test_a_part_that_was_replaced_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("old")
+    whole = WholeFile(tmp_path / "x.csv")
+    whole.part.unlink()
+    whole.part.write_text("somebody else's")
+
+    with pytest.raises(OutputError, match=r"x\.csv\.part was removed or replaced"):
+        whole.commit()
+    whole.abandon()
+
+    assert (tmp_path / "x.csv").read_text() == "old"
+    assert whole.part.read_text() == "somebody else's"
+
+
+def test_a_pipe_or_a_hard_link_at_the_parts_name_is_begun_anew(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    os.mkfifo(tmp_path / "x.csv.part")
+    (tmp_path / "y.csv.part").hardlink_to(precious)
+
+    WholeFile(tmp_path / "x.csv").commit()
+    WholeFile(tmp_path / "y.csv").commit()
+
+    assert sorted(names(tmp_path)) == ["precious", "x.csv", "y.csv"]
+    assert all((tmp_path / name).is_file() for name in ("x.csv", "y.csv"))
+    assert precious.read_text() == "keep"
 
 
 def test_a_link_at_the_output_stays_a_link(tmp_path: Path) -> None:
