@@ -7,6 +7,7 @@ target is whole or absent. The store alone is read: any run can be published, de
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,14 +15,13 @@ from typing import Self
 from gptflow.data.sinks.failed import FailedSink, failed_path
 from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
-from gptflow.errors import GptflowError, OutputError
+from gptflow.errors import OutputError
 from gptflow.pipeline.identity import digest_of
 from gptflow.records import RowStatus
 from gptflow.runner.prepare import Prepared
-from gptflow.store.reader import StoreReader
+from gptflow.store.reader import RESULT_PAGE, StoreReader
 from gptflow.store.record import RunRecord
 
-BATCH_ROWS = 2_000
 INTERVAL_S = 1.0
 
 
@@ -68,7 +68,7 @@ class Publisher(threading.Thread):
         self._publication = Publication(target)
         self._ended = threading.Event()
         self._commit = False
-        self._error: GptflowError | None = None
+        self._error: BaseException | None = None
 
     def finish(self, *, commit: bool) -> None:
         """Writes what is left. With `commit` the output is put in its place.
@@ -76,6 +76,7 @@ class Publisher(threading.Thread):
         Raises:
             OutputError: the output cannot be written.
             StoreError: the store cannot be read.
+            Exception: whatever else has ended the thread, for then the output is not whole.
         """
         self._commit = commit
         self._ended.set()
@@ -86,15 +87,14 @@ class Publisher(threading.Thread):
     def run(self) -> None:
         """The thread's body."""
         try:
-            with StoreReader(self._store_path) as reader:
-                self._publish(reader)
-        except GptflowError as error:
-            self._error = error
+            self._publish()
         except OSError as error:
             self._error = OutputError.of(self._target.path, error)
+        except BaseException as error:  # noqa: BLE001  # `finish` raises it on the caller's thread
+            self._error = error
 
-    def _publish(self, reader: StoreReader) -> None:
-        with self._publication as publication:
+    def _publish(self) -> None:
+        with self._publication as publication, StoreReader(self._store_path) as reader:
             while not self._ended.wait(INTERVAL_S):
                 publication.advance(reader, self._run_id)
             publication.advance(reader, self._run_id)
@@ -108,8 +108,11 @@ class Publication:
     def __init__(self, target: Target) -> None:
         self._position = 0
         self._has_failed = False
-        self._whole = WholeFile(target.path)
-        self._failed = WholeFile(failed_path(target.path))
+        with ExitStack() as undo:
+            self._whole = WholeFile(target.path)
+            undo.callback(self._whole.abandon)
+            self._failed = WholeFile(failed_path(target.path))
+            undo.pop_all()
         self._sinks = {
             RowStatus.DONE: open_sink(
                 self._whole.stream,
@@ -124,18 +127,18 @@ class Publication:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for file in (self._whole, self._failed):
-            file.stream.close()
         if not self._has_failed:
-            self._failed.part.unlink(missing_ok=True)
+            self._failed.abandon()
+        self._failed.close()
+        self._whole.close()
 
     def advance(self, reader: StoreReader, run_id: int) -> None:
         """Writes the rows that have ended since, up to the first that is still pending."""
-        while batch := reader.finished_prefix(run_id, self._position, BATCH_ROWS):
+        while batch := reader.finished_prefix(run_id, self._position, RESULT_PAGE):
             for result in batch:
                 self._sinks[result.status].write(result)
                 self._has_failed |= result.status is RowStatus.FAILED
-            self._position += len(batch)
+            self._position = batch[-1].position + 1
         for sink in self._sinks.values():
             sink.flush()
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,50 @@ def test_an_output_that_cannot_be_opened_is_told_before_the_first_call(run: Run)
     run.output.mkdir()
     with pytest.raises(UsageError, match="it is a folder"):
         Publisher(run.store.path, run.record.run_id, run.target)
+
+
+def test_what_stands_in_the_way_of_the_failed_rows_leaves_no_part_of_the_others(run: Run) -> None:
+    run.failed.mkdir()
+    with pytest.raises(UsageError, match=r"out\.failed\.jsonl: .* it is a folder"):
+        Publisher(run.store.path, run.record.run_id, run.target)
+    assert not run.part.exists()
+
+
+def test_two_runs_cannot_publish_to_the_same_file_at_once(run: Run) -> None:
+    with Publication(run.target), pytest.raises(UsageError, match="another process is writing it"):
+        Publisher(run.store.path, run.record.run_id, run.target)
+    run.publish()
+
+
+def test_a_bug_on_the_publishers_thread_is_told_to_whom_it_publishes_for(run: Run) -> None:
+    for position in range(3):
+        run.end_row(position)
+    publisher = Publisher(run.store.path, run.record.run_id, run.target)
+    publisher._publication._sinks.clear()
+    publisher.start()
+    with pytest.raises(KeyError):
+        publisher.finish(commit=True)
+    assert not run.output.exists()
+
+
+def test_large_rows_are_held_a_few_at_a_time(folder: Folder, store: Store) -> None:
+    count, size = 600, 50_000
+    folder.write_texts(*map(str, range(count)))
+    run = Run(folder, store)
+    filler = b'{"text": "' + b"x" * size + b'"}'
+
+    async def save() -> None:
+        rows = [RowResult(at, RowStatus.DONE, filler) for at in range(count)]
+        await asyncio.gather(*(store.save_result(run.record.run_id, row) for row in rows))
+
+    run_coroutine(save())
+    with Publication(run.target) as publication:
+        tracemalloc.start()
+        publication.advance(store.reader, run.record.run_id)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert len(run.part.read_bytes().splitlines()) == count
+    assert peak_bytes < count * size * 0.8
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
