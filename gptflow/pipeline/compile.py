@@ -15,7 +15,7 @@ from gptflow.pipeline.examples import numbered, read_examples
 from gptflow.pipeline.extract.extractor import Extractor, build
 from gptflow.pipeline.extract.invalid import BadExtractor
 from gptflow.pipeline.extract.schema import FromSchema
-from gptflow.pipeline.identity import CallIdentity, digest_of
+from gptflow.pipeline.identity import CallIdentity, digest_of, in_canonical_order
 from gptflow.pipeline.name_check import FieldAt, name_problems
 from gptflow.pipeline.names import Scope
 from gptflow.pipeline.plan import Plan, StepPlan, Turn
@@ -134,9 +134,8 @@ class Compiler:
             reask=step.on_invalid.reask,
             keep_invalid=step.on_invalid.then == "keep",
         )
-        self._identity.append(
-            [step.name, step.when, model.name, params, step.on_invalid.model_dump()]
-        )
+        asked = [model.name, in_canonical_order(params)]
+        self._identity.append([step.name, step.when, *asked, step.on_invalid.model_dump()])
         self._scope.steps[step.name] = frozenset([*compiled.fields, *step.extract])
         return compiled
 

@@ -72,6 +72,27 @@ def test_temperature_0_or_a_seed_makes_a_call_deterministic(
     assert is_deterministic(params) is expected
 
 
-@given(st.dictionaries(st.text("abcd"), json_values))
-def test_a_digest_does_not_depend_on_the_order_of_keys(value: dict[str, Any]) -> None:
-    assert digest_of(dict(reversed(value.items()))) == digest_of(value)
+objects = st.dictionaries(st.text("abcd"), json_values, min_size=2)
+
+
+def reversed_members(value: dict[str, Any]) -> dict[str, Any]:
+    return dict(reversed(value.items()))
+
+
+@given(objects)
+def test_the_order_of_members_is_part_of_a_digest(value: dict[str, Any]) -> None:
+    assert digest_of(reversed_members(value)) != digest_of(value)
+    assert digest_of(dict(value)) == digest_of(value)
+
+
+@given(objects)
+def test_the_order_of_parameters_leaves_the_call_key(params: dict[str, Any]) -> None:
+    turned = identity(params=reversed_members(params))
+    assert turned.key(MESSAGES, row(1)) == identity(params=params).key(MESSAGES, row(1))
+
+
+@given(objects)
+def test_the_order_inside_a_parameter_is_part_of_the_call_key(schema: dict[str, Any]) -> None:
+    turned = identity(params={"response_format": reversed_members(schema)})
+    asked = identity(params={"response_format": schema})
+    assert turned.key(MESSAGES, row(1)) != asked.key(MESSAGES, row(1))

@@ -63,7 +63,6 @@ def plan(text: str = SPEC, server: str = "") -> Plan:
         ("attempts: 3", "attempts: 30, timeout_s: 5"),
         ("max_tokens: 5}", "max_tokens: 5} # five"),
         ("temperature: 0, max_tokens: 5", "max_tokens: 5, temperature: 0"),
-        ("labels: [positive, negative], tone: kind", "tone: kind, labels: [positive, negative]"),
         ("prompt: Apologise.", "prompt: 'Apologise.'"),
         ("{reask: 1, then: fail}", "{reask: 1}"),
     ],
@@ -77,6 +76,8 @@ def test_what_does_not_matter_to_a_row_leaves_the_digest(old: str, new: str) -> 
     ("old", "new"),
     [
         ("tone: kind", "tone: stern"),
+        ("labels: [positive, negative], tone: kind", "tone: kind, labels: [positive, negative]"),
+        ("[positive, negative]", "[negative, positive]"),
         ("prompt: Apologise.", "prompt: Apologise!"),
         ("gpt-4o-mini", "gpt-4o"),
         ("max_tokens: 5", "max_tokens: 6"),
@@ -111,6 +112,20 @@ def test_the_text_of_a_file_that_is_named_is_part_of_the_digest(name: str, text:
     before = plan().digest
     Path(name).write_text(text)
     assert plan().digest != before
+
+
+@pytest.mark.parametrize("schema", ["schema: {file: about.json}", "schema: {INLINE}"])
+def test_the_order_of_a_schemas_properties_is_part_of_the_digest(schema: str) -> None:
+    digests = set()
+    for names in (("reason", "label"), ("label", "reason")):
+        properties = ", ".join(f'"{name}": {{"type": "string"}}' for name in names)
+        text = f'"type": "object", "properties": {{{properties}}}'
+        Path("about.json").write_text(f"{{{text}}}")
+        wanted = schema.replace("INLINE", text)
+        spec = SPEC.replace('label: {choice: "{{ labels }}"}, about: ', "about: ")
+        spec = spec.replace("schema: {file: about.json}", wanted).replace("negative'", "x'")
+        digests.add(plan(spec).digest)
+    assert len(digests) == 2
 
 
 def test_a_file_that_nobody_names_is_no_part_of_the_digest() -> None:
