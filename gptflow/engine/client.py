@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import (
@@ -59,13 +59,7 @@ class Client:
             .build()
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Closes all connections; what is in flight becomes a fault."""
         await self._http.close()
 

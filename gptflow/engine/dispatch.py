@@ -68,9 +68,10 @@ class Dispatcher:
 
     def settle(self, lease: Lease, verdict: Verdict | None) -> bool:
         """Gives a lease back with what came of it. Returns whether the key's state changed."""
-        changed = self._pool.settle(lease, self._clock.now(), verdict)
-        self._give_back()
-        return changed
+        try:
+            return self._pool.settle(lease, self._clock.now(), verdict)
+        finally:
+            self._give_back()
 
     def release(self, lease: Lease) -> None:
         """Gives a lease back whose call was cancelled."""

@@ -12,6 +12,7 @@ import msgspec
 
 from gptflow.engine import wire
 from gptflow.engine.attempt import Flaw, Response, TransportFault
+from gptflow.engine.backoff import doubled
 from gptflow.engine.client import Client
 from gptflow.engine.clock import Clock
 from gptflow.engine.config import Config
@@ -93,7 +94,7 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         self._dispatcher.close()
-        await self._client.close()
+        await self._client.aclose()
 
     async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
         """The model's reply.
@@ -146,16 +147,14 @@ class Engine:
         while True:
             lease = await self._dispatcher.lease(call.model, prefer=prefer, avoid=avoid)
             began = self._clock.now()
-            outcome = await self._send(lease, call.endpoint, body)
-            took_s = self._clock.now() - began
+            verdict, outcome = await self._attempt(lease, call.endpoint, body)
             sent += 1
-            result = self._read(outcome)
-            if isinstance(result, Reply):
+            if isinstance(verdict, Reply):
+                took_s = self._clock.now() - began
                 self._dispatcher.settle(lease, None)
                 return msgspec.structs.replace(
-                    result, key_name=lease.key.name, attempts=sent, latency_s=took_s
+                    verdict, key_name=lease.key.name, attempts=sent, latency_s=took_s
                 )
-            verdict, outcome = _scrubbed(lease, result, outcome)
             self._settle(lease, verdict, outcome)
             charged += verdict.kind in _CHARGED
             allowed = min(self._attempts, verdict.tries or self._attempts)
@@ -165,14 +164,22 @@ class Engine:
                 avoid = lease.key.name
                 await self._back_off(call, lease, verdict, charged)
 
-    async def _send(self, lease: Lease, endpoint: str, body: bytes) -> Outcome:
-        outcome: Outcome | None = None
+    async def _attempt(
+        self, lease: Lease, endpoint: str, body: bytes
+    ) -> tuple[Reply | Verdict, Outcome]:
+        """Sends once, and judges what came."""
+        judged: tuple[Reply | Verdict, Outcome] | None = None
         try:
             outcome = await self._client.send(lease.key, endpoint, body)
+            result = self._read(outcome)
+            if isinstance(result, Verdict):
+                judged = _scrubbed(lease, result, outcome)
+            else:
+                judged = result, outcome
         finally:
-            if outcome is None:  # cancelled: a lease that is not given back is a key lost
+            if judged is None:  # cancelled, or a bug: a lease that is not given back is a key lost
                 self._dispatcher.release(lease)
-        return outcome
+        return judged
 
     def _read(self, outcome: Outcome) -> Reply | Verdict:
         if isinstance(outcome, TransportFault):
@@ -201,7 +208,7 @@ class Engine:
 
     async def _back_off(self, call: Call, lease: Lease, verdict: Verdict, charged: int) -> None:
         """Waits with full jitter, without a lease; a wait that the server names wins."""
-        longest_s = min(FIRST_BACKOFF_S * 2 ** (charged - 1), LONGEST_BACKOFF_S)
+        longest_s = doubled(FIRST_BACKOFF_S, charged - 1, LONGEST_BACKOFF_S)
         wait_s = verdict.wait_s or longest_s * self._clock.random()
         self._emit(
             CallRetried(
@@ -220,7 +227,12 @@ class Engine:
 def _scrubbed(lease: Lease, verdict: Verdict, outcome: Outcome) -> tuple[Verdict, Outcome]:
     """Both without the key, which some proxies quote when they do not like it."""
     secret = lease.key.api_key
-    verdict = msgspec.structs.replace(verdict, message=secret.scrub(verdict.message))
+    verdict = msgspec.structs.replace(
+        verdict,
+        message=secret.scrub(verdict.message),
+        code=verdict.code and secret.scrub(verdict.code),
+        text=verdict.text and secret.scrub(verdict.text),
+    )
     if isinstance(outcome, Response) and secret.reveal().encode() in outcome.body:
         body = secret.scrub(outcome.body.decode("utf-8", "replace")).encode()
         outcome = msgspec.structs.replace(outcome, body=body)

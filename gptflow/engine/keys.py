@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gptflow.engine.backoff import doubled
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.verdicts import Verdict, VerdictKind
 
@@ -198,7 +199,7 @@ def _rest(account: _Account, lease: Lease, now: float, wait_s: float | None) -> 
         account.refusals += 1
         account.admits = 1
     # A server that refuses again right after the moment it named is not taken at its word.
-    guess_s = min(2.0 ** (account.refusals - 1), LONGEST_GUESS_S)
+    guess_s = doubled(1.0, account.refusals - 1, LONGEST_GUESS_S)
     rest_s = guess_s if wait_s is None or (account.refusals > 1 and wait_s < guess_s) else wait_s
     account.until = max(account.until, now + rest_s)
     return first

@@ -7,6 +7,7 @@ import gzip
 import socket
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 
 import pytest
 from pyreqwest.exceptions import CauseErrorDetails, ConnectError
@@ -25,7 +26,7 @@ def sent(base_url: str, timeout_s: float = 5.0) -> Response | TransportFault:
     key = KeyEntry("main", Secret(CANARY), base_url, organization="org-1")
 
     async def send() -> Response | TransportFault:
-        async with Client(timeout_s=timeout_s, connections=4) as client:
+        async with aclosing(Client(timeout_s=timeout_s, connections=4)) as client:
             return await client.send(key, "chat/completions", b'{"model":"m"}')
 
     return asyncio.run(send())
@@ -141,7 +142,7 @@ def test_an_untrusted_certificate_is_told_apart() -> None:
 def test_cancelling_closes_the_connection(serve: Serve) -> None:
     async def cancel() -> None:
         key = KeyEntry("main", Secret(CANARY), serve(b"HANG:"))
-        async with Client(timeout_s=30, connections=1) as client:
+        async with aclosing(Client(timeout_s=30, connections=1)) as client:
             task = asyncio.create_task(client.send(key, "chat/completions", b"{}"))
             await asyncio.sleep(0.1)
             task.cancel()

@@ -124,6 +124,21 @@ def test_a_lease_given_to_a_call_in_the_moment_of_its_end_is_not_lost() -> None:
     run(steps, ("a", "big"), max_in_flight=1)
 
 
+def test_a_lease_whose_settling_raises_gives_its_slot_back() -> None:
+    async def inside() -> None:
+        moments = iter([0.0])  # of the lease; there is none for its settling
+        pool = KeyPool([KeyEntry("a", Secret("a"))])
+        line = Dispatcher(pool, Clock(now=lambda: next(moments)), 1, "config.json")
+        held = await line.lease("big")
+        with pytest.raises(StopIteration):
+            line.settle(held, None)
+        moments = iter([1.0])
+        async with asyncio.timeout(1):
+            await line.lease("big")
+
+    asyncio.run(inside())
+
+
 def test_a_call_that_ended_while_it_waited_is_passed_over() -> None:
     async def steps(line: Dispatcher, _: Time) -> None:
         held = await line.lease("big")

@@ -44,11 +44,16 @@ class Rig:
         await asyncio.sleep(self.breath_s)
 
     def engine(
-        self, *, attempts: int = 8, timeout_s: float = 5.0, max_in_flight: int = 9
+        self,
+        *,
+        attempts: int = 8,
+        timeout_s: float = 5.0,
+        max_in_flight: int = 9,
+        wall: Callable[[], float] = time.time,
     ) -> Engine:
         names = zip("ab", self.keys, strict=False)
         entries = tuple(KeyEntry(name, Secret(key), self.base_url) for name, key in names)
-        clock = Clock(now=lambda: self.now, sleep=self.sleep, random=lambda: 0.5)
+        clock = Clock(now=lambda: self.now, wall=wall, sleep=self.sleep, random=lambda: 0.5)
         return Engine(
             Config(entries, origin="config.json"),
             attempts=attempts,
@@ -320,6 +325,21 @@ def test_a_cancelled_call_gives_its_place_back(serve: Serve, respond: Respond) -
     assert cancelled(rig, lambda engine: engine.ask(CALL)).text == "hello"
 
 
+def test_a_call_that_ends_by_a_bug_gives_its_place_back(serve: Serve, respond: Respond) -> None:
+    rig = Rig(serve(respond(503, error("busy")), respond()))
+
+    def broken() -> float:
+        raise ZeroDivisionError
+
+    async def run() -> Reply:
+        async with rig.engine(max_in_flight=1, wall=broken) as engine:
+            with pytest.raises(ZeroDivisionError):
+                await engine.ask(CALL)
+            return await asyncio.wait_for(engine.ask(CALL), 5)
+
+    assert asyncio.run(run()).text == "hello"
+
+
 def test_a_conversation_stays_on_the_key_it_prefers(serve: Serve, respond: Respond) -> None:
     async def names() -> list[str]:
         async with Rig(serve(respond()), (A, B)).engine() as engine:
@@ -328,12 +348,20 @@ def test_a_conversation_stays_on_the_key_it_prefers(serve: Serve, respond: Respo
     assert asyncio.run(names()) == ["b", "b", "b"]
 
 
+def test_a_key_in_the_words_of_a_refusal_is_masked(serve: Serve, respond: Respond) -> None:
+    body = json.dumps({"choices": [{"message": {"refusal": f"I know {A}"}}]}).encode()
+    failure = Rig(serve(respond(200, body))).failure()
+
+    assert failure.reply == "I know …nary"
+    assert A not in repr(failure)
+
+
 def test_a_key_that_a_server_quotes_is_seen_nowhere(serve: Serve, respond: Respond) -> None:
     quoting = respond(401, error(f"Incorrect API key provided: {A}", "invalid_api_key"))
     rig = Rig(serve(quoting))
     with pytest.raises(RunStopped) as stopped:
         rig.ask()
-    failure = Rig(serve(respond(400, error(f"Bad header {A}")))).failure()
+    failure = Rig(serve(respond(400, error(f"Bad header {A}", f"bad:{A}")))).failure()
 
     seen = f"{stopped.value!r} {stopped.value} {rig.events} {failure}"
     assert "…nary" in seen

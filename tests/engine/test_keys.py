@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from gptflow.engine.config import KeyEntry
-from gptflow.engine.keys import KeyPool, Lease, NoKey, Wait
+from gptflow.engine.keys import LONGEST_GUESS_S, KeyPool, Lease, NoKey, Wait
 from gptflow.engine.secret import Secret
 from gptflow.engine.verdicts import Verdict, VerdictKind
 
@@ -105,6 +105,15 @@ def test_a_later_refusal_can_lengthen_a_rest_but_not_shorten_it() -> None:
 
     assert changed == [True, False, False]
     assert pool.take(0.0, "m") == Wait(30.0)
+
+
+def test_a_key_that_is_refused_for_days_rests_the_longest_time_and_no_more() -> None:
+    pool, now = KeyPool(keys("a")), 0.0
+    for _ in range(1_100):
+        pool.settle(leased(pool, now), now, rest(None))
+        now += LONGEST_GUESS_S
+
+    assert leased(pool, now).key.name == "a"
 
 
 def test_after_a_rest_calls_come_back_one_by_one() -> None:
