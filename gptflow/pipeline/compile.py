@@ -19,7 +19,8 @@ from gptflow.pipeline.identity import CallIdentity, digest_of, in_canonical_orde
 from gptflow.pipeline.name_check import FieldAt, name_problems
 from gptflow.pipeline.names import Scope
 from gptflow.pipeline.plan import Plan, StepPlan, Turn
-from gptflow.pipeline.prompts import RENDER_ERRORS, PromptEnvironment
+from gptflow.pipeline.prompts import RENDER_ERRORS
+from gptflow.pipeline.template_folder import TemplateFolder
 from gptflow.pipeline.texts import (
     NOT_UTF8_HINT,
     Text,
@@ -78,8 +79,9 @@ class Compiler:
     def __init__(self, spec: Spec, columns: tuple[str, ...] | None, server: str) -> None:
         self._spec = spec
         self._server = server
-        self._environment = PromptEnvironment(templates_folder(spec))
-        self._checker = TextChecker(self._environment, has_folder=spec.templates is not None)
+        self._folder = TemplateFolder(templates_folder(spec))
+        self._checker = TextChecker(self._folder, has_folder=spec.templates is not None)
+        self._environment = self._checker.environment
         self._scope = Scope(frozenset(spec.vars), columns)
         self._identity: list[Any] = []
         self._fields: list[FieldAt] = []
@@ -158,7 +160,7 @@ class Compiler:
         """The template behind `prompt: text` or `prompt: {file: ...}`; None if it is missing."""
         if isinstance(value, str):
             return spec_text(self._spec.origin, path, value, what)
-        file = self._file((*path, "file"), value.file, what, self._environment.folder_loader.root)
+        file = self._file((*path, "file"), value.file, what, self._folder.root)
         if file is None:
             return None
         found, content = file
@@ -188,7 +190,7 @@ class Compiler:
         """The few-shot turns of a step: roles and texts."""
         where = (*path, "examples")
         if isinstance(step.examples, FileRef):
-            root = self._environment.folder_loader.root
+            root = self._folder.root
             file = self._file((*where, "file"), step.examples.file, f"examples {what}", root)
             if file is None:
                 return []
@@ -316,11 +318,8 @@ class Compiler:
 
     def _digest(self) -> str:
         """What a row's result hangs on, besides the row."""
-        sources = dict(self._checker.sources)
-        if self._checker.is_dynamic:
-            sources |= self._environment.folder_loader.all_texts()
-        spec_vars = self._spec.vars
-        return digest_of([self._server, spec_vars, self._spec.source.id, self._identity, sources])
+        spec, includes = self._spec, self._checker.includes
+        return digest_of([self._server, spec.vars, spec.source.id, self._identity, includes])
 
 
 def _schema_file(extractor: AnyExtractor) -> str | None:

@@ -1,6 +1,7 @@
 """A plan: a spec compiled. Templates are parsed, extractors built, what all calls share is hashed.
 
-Pure values: nothing here reads a clock, a network or a disk.
+Pure values: nothing here reads a clock, a network or a disk; included files were read while
+compiling. Only a plan that is unpickled is compiled again, from the files as they are then.
 """
 
 from __future__ import annotations

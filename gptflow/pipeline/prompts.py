@@ -1,16 +1,16 @@
-"""Templates: Jinja in the immutable sandbox, confined to the templates folder.
+"""Templates: Jinja in the immutable sandbox.
 
 A template can read what it is given and nothing else: no attribute that begins with an
-underscore, no file outside the folder, no name that does not exist, no endless text.
+underscore, no file, no name that does not exist, no endless text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
-from jinja2 import BaseLoader, StrictUndefined, Template, TemplateNotFound, Undefined
+from jinja2 import DictLoader, Environment, StrictUndefined, Template, Undefined
 from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -30,37 +30,15 @@ RENDER_ERRORS = (
 a template may include itself."""
 
 
-class FolderLoader(BaseLoader):
-    """Reads templates from one folder, by real path: a symbolic link out of it is refused."""
+class IncludeLoader(DictLoader):
+    """Serves includes from the texts that were read when the spec was compiled, never from disk."""
 
-    def __init__(self, folder: Path) -> None:
-        self.root = folder.resolve()
-
-    def path(self, name: str) -> Path:
-        """The file behind a template's name; TemplateNotFound if it is none, or lies outside."""
-        try:
-            path = (self.root / name).resolve()
-            is_ours = path.is_relative_to(self.root) and path.is_file()
-        except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
-            is_ours = False
-        if not is_ours:
-            raise TemplateNotFound(name)
-        return path
-
-    def all_texts(self) -> dict[str, str]:
-        """Every text of the folder by its relative path, for templates with computed names."""
-        paths = (path for path in sorted(self.root.rglob("*")) if path.is_file())
-        return {
-            str(path.relative_to(self.root)): path.read_text("utf-8-sig", errors="replace")
-            for path in paths
-            if path.stat().st_size <= MAX_PROMPT_CHARS and not path.name.startswith(".")
-        }
-
-    def get_source(self, environment: object, template: str) -> tuple[str, str, Callable[[], bool]]:
-        """Jinja's hook: the text, the file name, and whether it is still fresh (it always is)."""
-        del environment
-        path = self.path(template)
-        return path.read_text("utf-8-sig"), str(path), lambda: True
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, None, Callable[[], bool]]:
+        """Jinja's hook. A computed name may take a detour, as "./tone.j2" does."""
+        name = template if template in self.mapping else normpath(template)
+        return super().get_source(environment, name)
 
 
 class MappingMethod:
@@ -87,11 +65,10 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(["*", "**"])
 
-    def __init__(self, folder: Path) -> None:
-        self.folder_loader = FolderLoader(folder)
-        super().__init__(
-            loader=self.folder_loader, undefined=StrictUndefined, auto_reload=False, cache_size=-1
-        )
+    def __init__(self, includes: Mapping[str, str] | None = None) -> None:
+        """`includes`: the texts that templates can include, by name; it may still grow."""
+        loader = IncludeLoader({} if includes is None else includes)
+        super().__init__(loader=loader, undefined=StrictUndefined, auto_reload=False, cache_size=-1)
         for name in ("lipsum", "cycler"):  # of no use in a prompt; lipsum makes text without end
             del self.globals[name]
 

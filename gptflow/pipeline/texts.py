@@ -14,6 +14,7 @@ from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
 
 from gptflow.pipeline.names import Scope, UnknownName, included_templates, unknown_names
 from gptflow.pipeline.prompts import PromptEnvironment
+from gptflow.pipeline.template_folder import TemplateFolder
 from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.problems import Place, Problem, did_you_mean, place_in_text
 
@@ -114,27 +115,28 @@ def shown_path(path: Path) -> str:
 class TextChecker:
     """Finds what is wrong with the texts of a spec: syntax, names, included files.
 
-    `sources` gathers the text of every template file that was seen, by name: a plan's identity
-    hangs on them too. `is_dynamic` is whether a template includes a file by a computed name.
+    `includes` gathers the text of every file that a template may include, by name. It is what the
+    environment serves and what a plan's identity hangs on, so that the two cannot differ.
     """
 
-    def __init__(self, environment: PromptEnvironment, *, has_folder: bool) -> None:
+    def __init__(self, folder: TemplateFolder, *, has_folder: bool) -> None:
         """`has_folder`: whether the spec names a folder for its templates alone."""
-        self._environment = environment
+        self._folder = folder
         self._has_folder = has_folder
+        self._checked: set[str] = set()
         self.problems: list[Problem] = []
-        self.sources: dict[str, str] = {}
-        self.is_dynamic = False
+        self.includes: dict[str, str] = {}
+        self.environment = PromptEnvironment(self.includes)
 
     def check(self, text: Text, scope: Scope) -> bool:
         """Notes the problems of a text; whether it can be compiled."""
         try:
-            unknown = unknown_names(self._environment, text.template, scope)
+            unknown = unknown_names(self.environment, text.template, scope)
         except TemplateSyntaxError as error:
             self.problems.append(_syntax_problem(text, error))
             return False
         self.problems += [_name_problem(text, name, scope) for name in unknown]
-        includes = included_templates(self._environment, text.template)
+        includes = included_templates(self.environment, text.template)
         checked = [self._check_include(text, name, offset, scope) for name, offset in includes]
         return all(checked) and not any(name.kind in ("filter", "test") for name in unknown)
 
@@ -144,27 +146,29 @@ class TextChecker:
             message = f"an include with a computed name needs a folder of templates ({text.what})"
             hint = "put the templates into a folder of their own and name it: `templates: prompts`"
             self.problems.append(Problem(message, text.place(None, None), hint))
+        else:
+            self.includes |= self._folder.all_texts() | self.includes
         return self._has_folder
 
     def _check_include(self, text: Text, name: str | None, offset: int, scope: Scope) -> bool:
         if name is None:
-            self.is_dynamic = True
             return self._check_computed(text)
-        loader, place = self._environment.folder_loader, text.at(offset, len(name))
+        if name in self._checked:
+            return True
+        place = text.at(offset, len(name))
         try:
-            path = loader.path(name)
+            path = self._folder.path(name)
             source = path.read_text("utf-8-sig")
         except TemplateNotFound:
             message = f"no template file {name!r} in the templates folder ({text.what})"
-            self.problems.append(Problem(message, place, _include_hint(loader.root, name)))
+            self.problems.append(Problem(message, place, _include_hint(self._folder.root, name)))
             return False
         except UnicodeDecodeError as error:
             message = f"{name!r} is not UTF-8: byte {error.start} ({text.what})"
             self.problems.append(Problem(message, place, NOT_UTF8_HINT))
             return False
-        if name in self.sources:
-            return True
-        self.sources[name] = source
+        self._checked.add(name)
+        self.includes[name] = source
         what = text.what if text.what.startswith(INCLUDED) else f"{INCLUDED}{text.what}"
         return self.check(file_text(path, source, what), scope)
 

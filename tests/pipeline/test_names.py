@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from gptflow.pipeline.names import Scope, included_templates, unknown_names
 from gptflow.pipeline.prompts import PromptEnvironment
 
-ENVIRONMENT = PromptEnvironment(Path())
+ENVIRONMENT = PromptEnvironment()
 SCOPE = Scope(
     vars=frozenset(["labels"]),
     columns=("id", "text", "stars"),

@@ -142,6 +142,17 @@ def test_an_include_with_a_computed_name_makes_the_whole_folder_part_of_the_dige
     assert plan(text).digest != before
 
 
+@pytest.mark.parametrize("include", ["'tone.j2'", "tone ~ '.j2'"])
+def test_a_plan_says_what_the_files_said_when_it_was_compiled(include: str) -> None:
+    tones = (Path("prompts/tone.j2"), Path("prompts/kind.j2"))
+    tones[1].write_text("Be {{ tone }}.")
+    compiled = plan(SPEC.replace("'tone.j2'", include))
+    for tone in tones:
+        tone.write_text("NEW")
+    row = Row(0, 0, b"k" * 16, 0, b"{}", {"text": "good"})
+    assert next(converse(compiled, row)).messages[0]["content"] == "Be kind."
+
+
 def test_the_digest_of_a_simulator_is_another() -> None:
     assert plan(server="mock").digest != plan().digest
 

@@ -1,0 +1,53 @@
+"""The folder from which a spec's templates are read, while it is compiled and never later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from jinja2 import TemplateNotFound
+
+from gptflow.pipeline.prompts import MAX_PROMPT_CHARS
+
+
+class TemplateFolder:
+    """Finds templates in one folder, by real path: a symbolic link out of it is refused."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder.resolve()
+
+    def path(self, name: str) -> Path:
+        """The file behind a template's name; TemplateNotFound if it is none, or lies outside."""
+        try:
+            path = (self.root / name).resolve()
+            is_ours = path.is_relative_to(self.root) and path.is_file()
+        except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
+            is_ours = False
+        if not is_ours:
+            raise TemplateNotFound(name)
+        return path
+
+    def all_texts(self) -> dict[str, str]:
+        """Every text of the folder by its relative path, for templates with computed names.
+
+        Left out are hidden files, and what cannot be a template: too large, or not UTF-8.
+        """
+        texts = {}
+        for name, path in self._files():
+            try:
+                texts[name] = path.read_text("utf-8-sig")
+            except UnicodeDecodeError:
+                continue
+        return texts
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        for found in sorted(self.root.rglob("*")):
+            if found.name.startswith("."):
+                continue
+            name = found.relative_to(self.root).as_posix()
+            try:
+                path = self.path(name)
+            except TemplateNotFound:  # a folder, or a link out of this one
+                continue
+            if path.stat().st_size <= MAX_PROMPT_CHARS:
+                yield name, path
