@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from gptflow.data.sinks.failed import FailedSink, failed_path
+from gptflow.data.sinks.failed import FailedSink, failed_path, remove_failed
 from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
 from gptflow.errors import OutputError
@@ -151,4 +151,4 @@ class Publication:
             self._failed.commit()
         else:
             self._failed.abandon()
-            self._failed.path.unlink(missing_ok=True)
+            remove_failed(self._failed.path)

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, get_args
 
+from gptflow.spec.companion import companions
 from gptflow.spec.expectation import either
 from gptflow.spec.model import RESERVED_NAMES, OutputFormat, SourceFormat
 from gptflow.spec.origin import KeyPath, Origin
@@ -165,7 +166,11 @@ class _FileChecker:
 
     def output(self) -> None:
         place: KeyPath = ("output", "path")
-        text = self._usable(place, _mapping(self._data, "output").get("path"))
+        given = _mapping(self._data, "output").get("path")
+        if given is None:
+            self._output_apart_from_source(("source", "path"), self._default_output())
+            return
+        text = self._usable(place, given)
         if not text:
             return
         path = output_path(self._folder, text, "")
@@ -178,9 +183,34 @@ class _FileChecker:
             self._add(place, f"'{text}' leads out of the project", hint)
         elif _is_folder(path):
             self._add(place, f"'{text}' is a folder", "name a file in it")
-        elif path in self._source_files:
+        else:
+            self._output_apart_from_source(place, path)
+
+    def _default_output(self) -> Path:
+        name = self._data.get("name")
+        is_name = isinstance(name, str) and "\0" not in name
+        return output_path(self._folder, None, name if is_name else "")
+
+    def _output_apart_from_source(self, place: KeyPath, output: Path) -> None:
+        """No file that a run writes or removes may be one that it reads."""
+        if output in self._source_files:
             hint = "give the output a file of its own"
-            self._add(place, f"'{text}' is read as source", hint)
+            self._add(place, f"'{self._shown(output)}' is read as source", hint)
+            return
+        # realpath, unlike resolve, takes a link that leads to itself.
+        taken = [
+            path
+            for path in companions(output)
+            if Path(os.path.realpath(path)) in self._source_files
+        ]
+        if taken:
+            written, read = self._shown(output), self._shown(taken[0])
+            message = f"a run that writes '{written}' also writes '{read}', which is read as source"
+            self._add(place, message, "give the output another name or folder, or move the source")
+
+    def _shown(self, path: Path) -> str:
+        folder = self._folder.resolve()
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
     def _source_entry(self, place: KeyPath, entry: str, given_format: object) -> None:
         paths = matching(self._folder, entry)

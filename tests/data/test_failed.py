@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gptflow.data.sinks.failed import FailedSink, failed_path
+from gptflow.data.sinks.failed import FailedSink, failed_path, remove_failed
 from gptflow.records import Failure, FailureKind, RowResult, RowStatus
 
 
@@ -64,3 +64,35 @@ def test_a_reply_with_a_lone_surrogate_is_written_as_an_escape() -> None:
     line = written(b"{}", Failure(FailureKind.INVALID, "\udfff", reply="x\ud800"))
 
     assert json.loads(line.decode())["reply"] == "x\ud800"
+
+
+@pytest.mark.parametrize("raw", [b"{}", b'{"a": "\\ud800"}'])
+def test_what_was_written_is_known_again_and_removed(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "x.failed.jsonl"
+    path.write_bytes(written(raw, Failure(FailureKind.TIMEOUT, "no reply")) * 2)
+
+    remove_failed(path)
+    remove_failed(path)
+
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\xff",
+        b"{}",
+        b'{"row":1}',
+        b'{"row":',
+        b'{"row":{},"error":{},"more":1}',
+        b'{"row":[1,',
+    ],
+)
+def test_what_somebody_else_wrote_is_not_removed(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "x.failed.jsonl"
+    path.write_bytes(text)
+
+    remove_failed(path)
+
+    assert path.read_bytes() == text

@@ -14,6 +14,7 @@ from gptflow.records import Failure, FailureKind, RowResult, RowStatus
 from gptflow.runner.begin import begin
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.publish import Publication, Publisher, Target
+from gptflow.spec.companion import companions
 from gptflow.store.store import Store
 from tests.runner.conftest import SPEC, Folder
 
@@ -93,11 +94,22 @@ def test_failed_rows_go_to_a_file_of_their_own(run: Run) -> None:
 
 
 def test_where_no_row_failed_the_file_of_an_earlier_run_goes(run: Run) -> None:
-    run.failed.write_text("from an earlier run\n")
+    for position in range(3):
+        run.end_row(position, failed=True)
+    run.publish()
+    assert run.failed.exists()
     for position in range(3):
         run.end_row(position)
     run.publish()
     assert sorted(path.name for path in run.output.parent.glob("out*")) == ["out.jsonl"]
+
+
+def test_a_file_of_that_name_that_no_run_wrote_stays(run: Run) -> None:
+    run.failed.write_text('{"row": 17, "text": "precious"}\n')
+    for position in range(3):
+        run.end_row(position)
+    run.publish()
+    assert run.failed.read_text() == '{"row": 17, "text": "precious"}\n'
 
 
 def test_an_interrupted_run_leaves_what_is_there_alone(run: Run) -> None:
@@ -113,6 +125,11 @@ def test_an_output_that_cannot_be_opened_is_told_before_the_first_call(run: Run)
     run.output.mkdir()
     with pytest.raises(UsageError, match="it is a folder"):
         Publisher(run.store.path, run.record.run_id, run.target)
+
+
+def test_simulated_rows_go_where_no_source_can_be(folder: Folder) -> None:
+    output = folder.prepare(mock=False).output
+    assert folder.prepare(mock=True).output in companions(output)
 
 
 def test_what_stands_in_the_way_of_the_failed_rows_leaves_no_part_of_the_others(run: Run) -> None:

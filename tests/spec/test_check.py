@@ -141,6 +141,54 @@ def test_an_output_that_cannot_be_written_is_told(
     assert str(problem.place) == "label.yaml:7:16"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x.failed.jsonl",
+        "x.simulated.csv",
+        "x.simulated.failed.jsonl",
+        "x.csv.part",
+        "x.simulated.csv.part",
+        "x.failed.jsonl.part",
+        "'*.failed.jsonl'",
+        "link.jsonl",
+    ],
+)
+def test_a_file_that_a_run_writes_beside_its_output_cannot_be_its_source(
+    source: str, problems: Problems, minimal: str, folder: Path
+) -> None:
+    name = {"'*.failed.jsonl'": "x.failed.jsonl", "link.jsonl": "x.failed.jsonl"}.get(
+        source, source
+    )
+    (folder / name).touch()
+    (folder / "link.jsonl").symlink_to("x.failed.jsonl")
+    text = minimal.replace("range: 3", f"path: {source}, format: jsonl")
+    (problem,) = problems(f"{text}output: {{path: x.csv}}\n")
+    assert problem.message == (
+        f"a run that writes 'x.csv' also writes '{name}', which is read as source"
+    )
+    assert str(problem.place) == "label.yaml:7:16"
+
+
+@pytest.mark.parametrize("name", ["tiny.jsonl", "tiny.failed.jsonl"])
+def test_nor_can_one_that_a_run_writes_without_being_told_where(
+    name: str, problems: Problems, minimal: str, folder: Path
+) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / name).touch()
+    (problem,) = problems(minimal.replace("range: 3", f"path: out/{name}"))
+    assert f"'out/{name}'" in problem.message
+    assert problem.place.line == 2
+
+
+def test_another_outputs_failed_rows_can_be_a_source(
+    load: Load, minimal: str, folder: Path
+) -> None:
+    (folder / "x.failed.jsonl").touch()
+    text = minimal.replace("range: 3", "path: x.failed.jsonl")
+    load(f"{text}output: {{path: again.csv}}\n")
+
+
 def test_a_templates_folder_must_be_there(problems: Problems, minimal: str) -> None:
     (problem,) = problems(minimal + "templates: prompt\n")
     assert problem.message == "there is no folder 'prompt'"

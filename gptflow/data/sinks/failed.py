@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-
-from gptflow.data.json_text import encoded
+from gptflow.data.json_text import encoded, members
 from gptflow.records import RowResult
+from gptflow.spec.companion import failed_path
 
+__all__ = ["FailedSink", "failed_path", "remove_failed"]
 
-def failed_path(output: Path) -> Path:
-    """Where the failed rows of an output go: labels.failed.jsonl for labels.csv."""
-    return output.with_name(f"{output.stem}.failed.jsonl")
+_ERROR = ("kind", "message", "step", "status", "code", "attempts")
+_BEGINNING = b'{"row":'
 
 
 class FailedSink:
@@ -28,11 +27,15 @@ class FailedSink:
     def write(self, result: RowResult) -> None:
         """Append a row that failed."""
         assert result.failure is not None
-        error = msgspec.structs.asdict(result.failure)
-        reply = error.pop("reply")
-        row = b'{"row":' + result.raw
+        error = {name: getattr(result.failure, name) for name in _ERROR}
+        row = _BEGINNING + result.raw
         self._stream.write(
-            row + b',"error":' + encoded(error) + b',"reply":' + encoded(reply) + b"}\n"
+            row
+            + b',"error":'
+            + encoded(error)
+            + b',"reply":'
+            + encoded(result.failure.reply)
+            + b"}\n"
         )
 
     def flush(self) -> None:
@@ -42,3 +45,21 @@ class FailedSink:
     def finish(self) -> None:
         """Flush: the format has no end of its own."""
         self._stream.flush()
+
+
+def remove_failed(path: Path) -> None:
+    """Remove the failed rows of an earlier run. A file that FailedSink did not write stays."""
+    if path.is_file() and _is_ours(path):
+        path.unlink()
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as stream:
+        # The rest of the line is read only where it can be ours: a line may be as long as a file.
+        if stream.read(len(_BEGINNING)) != _BEGINNING:
+            return False
+        line = _BEGINNING + stream.readline()
+    try:
+        return list(members(line)) == ["row", "error", "reply"]
+    except ValueError:
+        return False

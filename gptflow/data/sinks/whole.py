@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from gptflow.errors import OutputError, UsageError
+from gptflow.spec.companion import part_path
 
 
 class WholeFile:
@@ -95,11 +96,6 @@ class WholeFile:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def part_path(output: Path) -> Path:
-    """Where an output grows: labels.csv.part for labels.csv."""
-    return output.with_name(output.name + ".part")
 
 
 def _begin(part: Path) -> BinaryIO:
