@@ -51,6 +51,9 @@ class Writer:
     After the first error of the database nothing more is written, and everybody is told that error:
     once a commit has failed, the kernel may have dropped what it could not write, and a second
     try that succeeds would prove nothing.
+
+    Any other exception, such as of text that has no UTF-8, is of one write alone: it is undone, its
+    waiter is told, and the others go on.
     """
 
     def __init__(
@@ -136,10 +139,16 @@ class Writer:
     def _commit_group(self, saves: list[_Save]) -> None:
         if not saves:
             return
-        error: StoreError | None = None
+        error: Exception | None = None
         try:
             self._transact(partial(_write, saves))
         except StoreError as failure:
+            error = failure
+        except Exception as failure:  # noqa: BLE001  # a bug of one save must not lose the others
+            if len(saves) > 1:
+                for save in saves:
+                    self._commit_group([save])
+                return
             error = failure
         _settle(saves, error)
 
@@ -148,7 +157,7 @@ class Writer:
             return
         try:
             job.outcome.set_result(self._transact(job.work))
-        except StoreError as failure:
+        except Exception as failure:  # noqa: BLE001  # raised by `call`, on the caller's thread
             job.outcome.set_exception(failure)
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -156,7 +165,7 @@ class Writer:
             raise self._failure
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            result = work(self._connection)
+            result = _undone_by_bugs(work, self._connection)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._failure = store_error(self._path, error)
@@ -165,6 +174,17 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             raise self._failure from error
         return result
+
+
+def _undone_by_bugs(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
+    """The work's result. What is no error of the database ends the transaction on its way out."""
+    try:
+        return work(connection)
+    except sqlite3.Error:
+        raise
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 def _write(saves: list[_Save], connection: sqlite3.Connection) -> None:
@@ -180,7 +200,7 @@ def _write(saves: list[_Save], connection: sqlite3.Connection) -> None:
         connection.executemany(statement, rows)
 
 
-def _settle(saves: list[_Save], error: StoreError | None) -> None:
+def _settle(saves: list[_Save], error: Exception | None) -> None:
     """Wake the waiters: one message for each event loop, however large the group."""
     waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for save in saves:
@@ -190,7 +210,7 @@ def _settle(saves: list[_Save], error: StoreError | None) -> None:
             loop.call_soon_threadsafe(_resolve, futures, error)
 
 
-def _resolve(futures: list[asyncio.Future[None]], error: StoreError | None) -> None:
+def _resolve(futures: list[asyncio.Future[None]], error: Exception | None) -> None:
     for future in futures:
         if future.done():  # its waiter was cancelled
             continue

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -150,15 +151,29 @@ def test_an_error_that_nobody_waited_for_makes_no_noise(
     assert caplog.records == []
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_bug_on_the_writers_thread_is_told_and_leaves_nobody_waiting(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[threading.ExceptHookArgs] = []
-    monkeypatch.setattr(threading, "excepthook", told.append)
-    with Store.open(path) as store:
-        with pytest.raises(StoreError, match="closed"):
-            store._writer.call(lambda db: 1 / len(db.execute("SELECT 1 WHERE 0").fetchall()))
-        with pytest.raises(StoreError, match="closed"):
-            store.delete_run(1)
-    assert [args.exc_type for args in told] == [ZeroDivisionError]
+def test_a_bug_in_a_job_is_undone_and_told_and_the_writer_goes_on(store: Store) -> None:
+    run_id = store.begin_run(draft(), rows("a", "b")).run_id
+
+    def faulty(db: sqlite3.Connection) -> float:
+        db.execute("DELETE FROM ledger")
+        return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        store._writer.call(faulty)
+    assert store.reader.counts(run_id).pending == 2
+    save(store, run_id, done(0))
+    assert store.reader.counts(run_id).done == 1
+
+
+def test_a_save_that_cannot_be_written_loses_none_that_are_in_its_group(path: Path) -> None:
+    async def told(store: Store, run_id: int) -> list[BaseException | None]:
+        unwritable = store._writer.submit(("UPDATE runs SET spec = ?", ("\ud800",)))
+        saves = [store.save_result(run_id, done(at)) for at in range(3)]
+        return await asyncio.gather(saves[0], unwritable, *saves[1:], return_exceptions=True)
+
+    with Store.open(path, spacing_s=SLOW_S) as store:
+        run_id = store.begin_run(draft(), rows("a", "b", "c")).run_id
+        first, error, *others = asyncio.run(told(store, run_id))
+        assert isinstance(error, UnicodeEncodeError)
+        assert [first, *others] == [None] * 3
+        assert store.reader.counts(run_id).done == 3
