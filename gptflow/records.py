@@ -127,6 +127,8 @@ class Failure(msgspec.Struct, frozen=True):
     """The provider's own code, such as context_length_exceeded."""
     attempts: int = 0
     """Requests that were charged to the row."""
+    replies: int = 0
+    """How many of the row's last stored replies led here: `--retry failed` asks these again."""
     reply: str | None = None
     """The last reply's text, where there was one: for the file of failed rows."""
 

@@ -88,6 +88,7 @@ def _answer(
             complaint,
             step=step.name,
             attempts=step.reask + 1,
+            replies=step.reask + 1,
             reply=reply.text,
         )
     )

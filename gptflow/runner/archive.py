@@ -16,10 +16,10 @@ class RunArchive:
         self._store = store
         self._run_id = run.run_id
         self._server = run.server
-        self._since_run = run.run_id if run.fresh else 0
+        self._since_run = run.since_run
 
     def find_reply(self, call_key: bytes) -> bytes | None:
-        """The body of a stored reply; a fresh run reuses only its own."""
+        """The body of a stored reply; of no run before `since_run`."""
         return self._store.reader.find_reply(call_key, self._server, self._since_run)
 
     def save_reply(self, call: Call, reply: Reply) -> asyncio.Future[None]:

@@ -38,7 +38,7 @@ class Beginning:
 def begin(store: Store, prepared: Prepared, *, fresh: bool, retry: Retry | None) -> Beginning:
     """Finds the run to go on with, or begins a new one with a row in the ledger for each row.
 
-    A run is gone on with if it is the store's latest, would do the same with each row (the
+    A run is gone on with if it is the latest of its server, would do the same with each row (the
     plan's digest), and has the same rows. Everything else is a new run, which takes over what
     earlier ones have done.
 
@@ -46,7 +46,9 @@ def begin(store: Store, prepared: Prepared, *, fresh: bool, retry: Retry | None)
         DataError: a record is broken, or two rows have the same id.
         UsageError: there is nothing to retry.
     """
-    latest = None if fresh else store.reader.latest_run()
+    latest = store.reader.latest_run(prepared.choice.name)
+    if fresh:
+        latest = None
     if latest is not None and _is_same_work(latest, prepared) and _has_rows_of(latest, prepared):
         return _go_on(store, latest, prepared, retry)
     if retry is not None:
@@ -54,11 +56,16 @@ def begin(store: Store, prepared: Prepared, *, fresh: bool, retry: Retry | None)
             f"there is no run of {prepared.spec.name!r} with this spec and this data to retry",
             hint="run it without --retry first",
         )
-    return _new_run(store, prepared, fresh=fresh)
+    return _new_run(store, prepared, fresh=fresh, since_run=_since_run(latest))
+
+
+def _since_run(latest: RunRecord | None) -> int:
+    """What a new run may not look behind: a fresh run that did not end still wants new answers."""
+    return 0 if latest is None or latest.status is RunStatus.FINISHED else latest.since_run
 
 
 def _is_same_work(latest: RunRecord, prepared: Prepared) -> bool:
-    return latest.plan_digest == prepared.plan.digest and latest.server == prepared.choice.name
+    return latest.plan_digest == prepared.plan.digest
 
 
 def _has_rows_of(latest: RunRecord, prepared: Prepared) -> bool:
@@ -87,24 +94,25 @@ def _go_on(store: Store, run: RunRecord, prepared: Prepared, retry: Retry | None
     elif retry == "truncated":
         retried = store.retry_truncated(run.run_id)
     change = RunChange(
-        status=None if run.status is RunStatus.FINISHED and not retried else RunStatus.RUNNING,
+        status=RunStatus.RUNNING if store.reader.counts(run.run_id).pending else None,
         source_fingerprint=_fingerprint(prepared),
-        spec=prepared.spec.origin.text,
+        spec=prepared.spec.origin.as_run,
     )
     run = store.update_run(run.run_id, change)
     return Beginning(run, is_new=False, retried_rows=retried)
 
 
-def _new_run(store: Store, prepared: Prepared, *, fresh: bool) -> Beginning:
+def _new_run(store: Store, prepared: Prepared, *, fresh: bool, since_run: int) -> Beginning:
     survey = Survey(prepared.source, prepared.selection)
     draft = RunDraft(
         name=prepared.spec.name,
         plan_digest=prepared.plan.digest,
         source_fingerprint=_fingerprint(prepared),
-        spec=prepared.spec.origin.text,
+        spec=prepared.spec.origin.as_run,
         spec_file=prepared.spec.origin.file,
         server=prepared.choice.name,
         fresh=fresh,
+        since_run=since_run,
         output=str(prepared.output),
         fields=prepared.plan.fields,
         version=__version__,
@@ -117,7 +125,7 @@ def _new_run(store: Store, prepared: Prepared, *, fresh: bool) -> Beginning:
     run = store.begin_run(draft, _rows(survey), columns)
     if prepared.spec.source.id_columns:
         _refuse_duplicates(store, run, prepared)
-    reused = 0 if fresh else store.reuse_rows(run.run_id)
+    reused = store.reuse_rows(run.run_id)
     return Beginning(run, is_new=True, reused_rows=reused)
 
 

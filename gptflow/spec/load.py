@@ -81,8 +81,9 @@ def read_spec(
     tree, problems = read_yaml(sheet)
     if not isinstance(tree, MapNode):
         return Draft(None, problems or [_not_a_mapping(sheet, tree and data_of(tree))])
-    problems += apply_overrides(tree, [*override_texts(values or {}), *overrides])
-    origin = Origin(str(path), Path(path).resolve().parent, sheet.text, tree)
+    changes = (*override_texts(values or {}), *overrides)
+    problems += apply_overrides(tree, changes)
+    origin = Origin(str(path), Path(path).resolve().parent, sheet.text, tree, changes)
     expanded = expand(data_of(tree), os.environ if environ is None else environ)
     draft = _checked(expanded, origin)
     return replace(draft, problems=in_order([*problems, *draft.problems]))

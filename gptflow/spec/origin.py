@@ -25,11 +25,18 @@ class Origin:
     text: str = ""
     """The file as it was read, without what --set changed."""
     tree: Node | None = None
+    overrides: tuple[str, ...] = ()
+    """What --set changed, each as "path=value"."""
 
     @classmethod
     def nowhere(cls) -> Origin:
         """The origin of a spec that was built in Python: paths start at the working directory."""
         return cls(file="spec", folder=Path.cwd())
+
+    @property
+    def as_run(self) -> str:
+        """The file as it was read, with what --set changed as comments at its end."""
+        return self.text + "".join(f"# --set {override}\n" for override in self.overrides)
 
     def place(
         self,

@@ -16,6 +16,8 @@ from gptflow.store.record import KEY_BYTES, LedgerRow, row_id
 CHUNK = 10_000
 """Rows of one transaction: large enough to amortise its fsync, small enough to stay in memory."""
 
+_decode_failure = msgspec.json.Decoder(Failure).decode
+
 Stretch = tuple[int, int]
 """Row numbers of a run or a part of it: the first, and the one after the last."""
 
@@ -98,7 +100,7 @@ def delete_rows(connection: sqlite3.Connection, run_id: int) -> None:
 
 
 def reopen_failed(connection: sqlite3.Connection, run_id: int) -> int:
-    """Make failed rows pending, and the calls of the step that failed stale; how many rows."""
+    """Make failed rows pending, and the replies that failed them stale; how many rows."""
     _mark_stale(
         connection,
         run_id,
@@ -147,7 +149,7 @@ def put_back(connection: sqlite3.Connection, run_id: int, positions: Iterable[in
 _MARK_STALE = """
     UPDATE calls SET stale = 1
     WHERE call_key = ?1 AND NOT stale
-      AND CASE WHEN ?2 IS NULL THEN finish_reason = 'length' ELSE step = ?2 END
+      AND (NOT ?2 OR finish_reason = 'length')
       AND run_id IN (SELECT run_id FROM runs
                      WHERE server = (SELECT server FROM runs WHERE run_id = ?3))
 """
@@ -156,21 +158,26 @@ _MARK_STALE = """
 def _mark_stale(connection: sqlite3.Connection, run_id: int, rows: str) -> None:
     """Mark calls of the rows that the query `rows` pages through stale.
 
-    With a failure these are the calls of its step, without one those that were cut off. Another
-    server's replies under the same call key are left alone.
+    With a failure these are the last ones, which led to it; without one those that were cut off.
+    Another server's replies under the same call key are left alone.
     """
     first, end = stretch_of(run_id)
-    decode = msgspec.json.Decoder(Failure).decode
     while page := connection.execute(rows, (first, end)).fetchall():
         connection.executemany(
             _MARK_STALE,
             (
-                (key, None if failure is None else decode(failure).step, run_id)
+                (key, failure is None, run_id)
                 for _, failure, keys in page
-                for key in split_keys(keys)
+                for key in _replies_to_replace(failure, split_keys(keys))
             ),
         )
         first = page[-1][0] + 1
+
+
+def _replies_to_replace(failure: bytes | None, keys: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    if failure is None:
+        return keys
+    return keys[len(keys) - _decode_failure(failure).replies :]
 
 
 def split_keys(joined: bytes) -> tuple[bytes, ...]:

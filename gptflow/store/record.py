@@ -56,7 +56,10 @@ class RunDraft(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers: empty for the real thing, else `mock` or `local:MODEL`. Replies and rows of one
     server are never taken for another's."""
     fresh: bool = False
-    """Whether nothing of earlier runs was to be reused."""
+    """Whether it was to ask everything again: it then reuses its own replies alone."""
+    since_run: int = 0
+    """Replies and rows of runs before this one are not reused. A fresh run's own number; handed
+    on to the run that takes over from a fresh one which did not end."""
     output: str = ""
     fields: tuple[str, ...] = ()
     """The fields that its rows get, in the order of the spec."""

@@ -11,7 +11,7 @@ EARLIER_RUNS = 5
 found call by call."""
 
 
-def find_done(connection: sqlite3.Connection, run_id: int, since_run: int) -> int:
+def find_done(connection: sqlite3.Connection, run_id: int) -> int:
     """Collect the pending rows that earlier runs have done in the temporary table `reuse`.
 
     What the latest earlier run that has the row says, counts: a row that it left pending is not
@@ -32,7 +32,7 @@ def find_done(connection: sqlite3.Connection, run_id: int, since_run: int) -> in
            WHERE status = 0 AND row_id >= ? AND row_id < ? ORDER BY row_key, ordinal""",
         stretch_of(run_id),
     )
-    for earlier in _earlier_runs(connection, run_id, since_run):
+    for earlier in _earlier_runs(connection, run_id):
         connection.execute(
             """INSERT OR IGNORE INTO reuse
                SELECT wanted.row_id, old.row_id, old.status FROM ledger AS old
@@ -45,13 +45,14 @@ def find_done(connection: sqlite3.Connection, run_id: int, since_run: int) -> in
     return 0 if last is None else last + 1
 
 
-def _earlier_runs(connection: sqlite3.Connection, run_id: int, since_run: int) -> list[int]:
+def _earlier_runs(connection: sqlite3.Connection, run_id: int) -> list[int]:
     rows = connection.execute(
         """SELECT earlier.run_id FROM runs AS this
            JOIN runs AS earlier USING (plan_digest, server)
-           WHERE this.run_id = ? AND earlier.run_id < this.run_id AND earlier.run_id >= ?
+           WHERE this.run_id = ? AND earlier.run_id < this.run_id
+             AND earlier.run_id >= this.since_run
            ORDER BY earlier.run_id DESC LIMIT ?""",
-        (run_id, since_run, EARLIER_RUNS),
+        (run_id, EARLIER_RUNS),
     )
     return [earlier for (earlier,) in rows]
 

@@ -40,12 +40,13 @@ def insert_run(connection: sqlite3.Connection, draft: RunDraft, now: float) -> i
     """Write a run down as preparing, and give its number."""
     run_id = connection.execute(
         """INSERT INTO runs (name, status, plan_digest, source_fingerprint, spec, spec_file,
-                             server, fresh, output, fields, version, started_at)
+                             server, fresh, since_run, output, fields, version, started_at)
            VALUES (:name, 'preparing', :plan_digest, :source_fingerprint, :spec, :spec_file,
-                   :server, :fresh, :output, :fields, :version, :now)""",
+                   :server, :fresh, :since_run, :output, :fields, :version, :now)""",
         {**msgspec.structs.asdict(draft), "fields": _json(draft.fields), "now": now},
     ).lastrowid
     assert run_id is not None
+    connection.execute("UPDATE runs SET since_run = run_id WHERE run_id = ? AND fresh", (run_id,))
     return run_id
 
 

@@ -155,13 +155,14 @@ class Store:
         """Remove a run and its rows. Its replies stay: they are paid."""
         self._writer.call(lambda db: delete_run(db, run_id))
 
-    def reuse_rows(self, run_id: int, since_run: int = 0) -> int:
+    def reuse_rows(self, run_id: int) -> int:
         """Take pending rows that an earlier run of the same plan and server has done; how many.
 
         Rows are the same if their key in the ledger and their ordinal are, so that key must hang
-        on the whole record: an edited row goes through its calls again.
+        on the whole record: an edited row goes through its calls again. Runs before `since_run`
+        are not looked at.
         """
-        end = self._writer.call(lambda db: find_done(db, run_id, since_run))
+        end = self._writer.call(lambda db: find_done(db, run_id))
         starts = range(row_id(run_id, 0), end, REUSE_CHUNK)
         reused = sum(self._copy_done(start, start + REUSE_CHUNK) for start in starts)
         self._writer.call(forget_found)

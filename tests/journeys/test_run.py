@@ -271,3 +271,46 @@ def test_rows_come_out_as_they_went_in(project: Project) -> None:
     project.gptflow("run", "spec.yaml")
     text = (project.folder / "out/labels.jsonl").read_text(encoding="utf-8")
     assert text == line[:-1] + ',"label":"positive","apology":null}\n'
+
+
+BAD = [{"reply": [{"match": "bad", "text": "Hm."}, {"text": "positive"}]}]
+
+
+@pytest.mark.parametrize("project", BAD, indirect=True)
+def test_a_rehearsal_in_between_does_not_hide_the_run_to_retry(project: Project) -> None:
+    project.gptflow("run", "spec.yaml", code=1)
+    project.gptflow("run", "spec.yaml", "--mock")
+    project.asked()
+    project.gptflow("run", "spec.yaml", "--retry", "failed", code=1)
+    assert project.asked() == ["Label bad as one of positive, negative."]
+
+
+@pytest.mark.parametrize("project", BAD, indirect=True)
+def test_retry_failed_asks_again_also_after_a_step_was_renamed(project: Project) -> None:
+    project.gptflow("run", "spec.yaml", code=1)
+    project.asked()
+    renamed = ("--set", "steps.0.name=judge")
+    project.gptflow("run", "spec.yaml", *renamed, code=1)
+    assert project.asked() == []
+    project.gptflow("run", "spec.yaml", *renamed, "--retry", "failed", code=1)
+    assert project.asked() == ["Label bad as one of positive, negative."]
+
+
+@pytest.mark.parametrize("project", [{"latency": "500ms"}], indirect=True)
+def test_new_answers_stay_wanted_when_a_fresh_run_is_followed_by_an_edit(project: Project) -> None:
+    rows = [{"text": f"good {n}"} for n in range(10)]
+    project.write_rows(rows)
+    project.gptflow("run", "spec.yaml")
+    project.asked()
+    slow = ("--set", "parallelism.concurrency=2")
+    process = project.start("run", "spec.yaml", "--fresh", *slow)
+    assert process.stderr is not None
+    process.stderr.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    fresh = len(project.asked())
+    project.write_rows([*rows, {"text": "good 10"}])
+    project.gptflow("run", "spec.yaml")
+    assert fresh < 10
+    assert len(project.asked()) == 11 - fresh

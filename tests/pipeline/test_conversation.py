@@ -228,6 +228,7 @@ def test_a_reply_that_is_not_valid_fails_the_row_with_the_reply() -> None:
         'the reply is "Hm.", expected one of good, bad',
         step="label",
         attempts=1,
+        replies=1,
         reply="Hm.",
     )
 

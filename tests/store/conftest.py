@@ -61,14 +61,12 @@ def done(position: int, *calls: object, truncated: bool = False) -> RowResult:
     )
 
 
-def failed(
-    position: int, *calls: object, message: str = "no label", step: str = "label"
-) -> RowResult:
+def failed(position: int, *calls: object, message: str = "no label", replies: int = 1) -> RowResult:
     return RowResult(
         position=position,
         status=RowStatus.FAILED,
         raw=b'{"text": "odd"}',
-        failure=Failure(kind=FailureKind.INVALID, message=message, step=step),
+        failure=Failure(kind=FailureKind.INVALID, message=message, replies=replies),
         calls=tuple(key(name) for name in calls),
     )
 

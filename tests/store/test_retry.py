@@ -7,13 +7,13 @@ from gptflow.store.store import Store
 from tests.store.conftest import call, done, draft, failed, key, reply, rows, save
 
 
-def test_failed_rows_are_pending_again_and_only_their_last_step_is_asked_again(
+def test_failed_rows_are_pending_again_and_only_the_replies_that_failed_them_are_stale(
     store: Store,
 ) -> None:
     run_id = store.begin_run(draft(), rows("a", "b")).run_id
     for name, step in (("first", "label"), ("second", "apology"), ("again", "apology")):
         save(store, run_id, (call(name, step), reply(name.encode())))
-    save(store, run_id, done(0, "first"), failed(1, "first", "second", "again", step="apology"))
+    save(store, run_id, done(0, "first"), failed(1, "first", "second", "again", replies=2))
     assert store.retry_failed(run_id) == 1
     assert store.reader.counts(run_id) == RowCounts(pending=1, done=1, failed=0)
     assert [result.position for result in store.reader.results(run_id)] == [0]

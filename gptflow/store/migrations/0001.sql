@@ -13,7 +13,8 @@ CREATE TABLE runs (
     spec               TEXT    NOT NULL,             -- the file's text as it was
     spec_file          TEXT    NOT NULL,
     server             TEXT    NOT NULL,             -- '' is the real one
-    fresh              INTEGER NOT NULL,             -- 1: asked everything again
+    fresh              INTEGER NOT NULL,             -- 1: begun by --fresh
+    since_run          INTEGER NOT NULL,             -- replies of runs before it are not reused
     output             TEXT    NOT NULL,
     fields             TEXT    NOT NULL,             -- of its rows, a JSON list
     version            TEXT    NOT NULL,             -- of gptflow
