@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,30 @@ def test_standard_input_that_breaks_off_leaves_nothing_behind(tmp_path: Path) ->
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(5, f"no {size} bytes")
 
-    with pytest.raises(OSError, match="no 1048576 bytes"):
+    with pytest.raises(DataError, match="standard input, which broke off: no 1048576 bytes"):
         open_files([Path("-")], spool_folder=tmp_path, stdin=Broken())
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["file", "file/stdin", "full/stdin"])
+def test_a_folder_that_takes_no_copy_of_standard_input_is_told(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "full").symlink_to("/proc")
+
+    with pytest.raises(DataError, match=f"cannot be copied to .*{folder}: ") as caught:
+        open_files([Path("-")], spool_folder=tmp_path / folder, stdin=io.BytesIO(LINES))
+    assert "put the rows into a file" in str(caught.value.hint)
+
+
+def test_a_full_disk_is_told_and_no_half_of_standard_input_stays(tmp_path: Path) -> None:
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, old[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot be copied to .*: File too large"):
+            open_files([Path("-")], spool_folder=tmp_path, stdin=io.BytesIO(b"x" * 100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -20,19 +21,31 @@ def spool(stdin: BinaryIO, folder: Path, suffix: str) -> Path:
     the same input goes on. The file can be read by its owner alone.
 
     Raises:
-        DataError: standard input is a terminal.
+        DataError: standard input is a terminal, cannot be read, or cannot be put into the folder.
     """
     if stdin.isatty():
         raise DataError(
             "the source is standard input, and that is a terminal",
             hint="pipe the data in: zcat data.jsonl.gz | gptflow run SPEC",
         )
+    try:
+        return _copied(stdin, folder, suffix)
+    except OSError as error:
+        raise DataError(
+            f"the source is standard input, which cannot be copied to {folder}: "
+            f"{error.strerror or error}",
+            hint="run where files may be written and have room, or put the rows into a file and "
+            "name it in source.path",
+        ) from error
+
+
+def _copied(stdin: BinaryIO, folder: Path, suffix: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     digest = blake2b(digest_size=16)
     with NamedTemporaryFile(dir=folder, prefix="stdin-", suffix=".part", delete=False) as copy:
         part = Path(copy.name)
         try:
-            while chunk := stdin.read(CHUNK_BYTES):
+            for chunk in _chunks(stdin):
                 digest.update(chunk)
                 copy.write(chunk)
             copy.flush()
@@ -43,3 +56,13 @@ def spool(stdin: BinaryIO, folder: Path, suffix: str) -> Path:
         finally:
             part.unlink(missing_ok=True)
     return spooled
+
+
+def _chunks(stdin: BinaryIO) -> Iterator[bytes]:
+    try:
+        while chunk := stdin.read(CHUNK_BYTES):
+            yield chunk
+    except OSError as error:
+        raise DataError(
+            f"the source is standard input, which broke off: {error.strerror or error}"
+        ) from error
