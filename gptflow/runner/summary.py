@@ -8,8 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from gptflow.data.json_text import parse_object
 from gptflow.records import RowStatus
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import FailureGroup
@@ -79,7 +78,8 @@ class RunSummary:
         with StoreReader(self.store) as reader:
             for result in reader.results(self.run):
                 if result.status is RowStatus.DONE:
-                    yield {**msgspec.json.decode(result.raw), **msgspec.json.decode(result.fields)}
+                    place = (f"{self.store}, row", result.position + 1)
+                    yield {**parse_object(result.raw, place), **parse_object(result.fields, place)}
 
     def as_json(self) -> dict[str, Any]:
         """The object that `gptflow run --json` prints."""

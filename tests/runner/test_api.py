@@ -45,6 +45,13 @@ def test_loading_a_spec_checks_all_of_it() -> None:
     assert len(caught.value.problems) == 2
 
 
+def test_rows_with_half_a_surrogate_pair_are_given_as_python_has_them(folder: Folder) -> None:
+    (folder.path / "rows.jsonl").write_text('{"text": "\\ud800"}\n')
+    prompts = {"steps.label.prompt": "Label it.", "steps.apology.prompt": "Apologise."}
+    (row,) = gptflow.run("spec.yaml", server=MOCK, set=prompts).iter_rows()
+    assert row["text"] == "\ud800"
+
+
 def test_loading_a_spec_reads_the_first_rows(folder: Folder) -> None:
     (folder.path / "rows.jsonl").write_text("broken\n")
     with pytest.raises(DataError, match=r"rows\.jsonl:1"):
