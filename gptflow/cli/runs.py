@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from gptflow.cli.options import debug_option
-from gptflow.errors import UsageError
+from gptflow.errors import StoreError, UsageError
 from gptflow.runner.prepare import STORE_FOLDER
 from gptflow.store.reader import StoreReader
 
@@ -30,17 +30,29 @@ def command(stores: tuple[Path, ...], *, as_json: bool) -> int:
         raise UsageError(
             f"no store in {STORE_FOLDER}/", hint="gptflow run SPEC makes one, in this folder"
         )
-    rows = [row for path in paths for row in _rows(path)]
-    if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
-        return 0
-    for row in rows:
-        click.echo(
-            f"{row['name']}  run {row['run']}  {row['began']}  {row['status']}"
-            f"{' (' + str(row['server']) + ')' if row['server'] else ''}:"
-            f" {row['done']:,} of {row['rows']:,} rows done, {row['failed']:,} failed"
-        )
-    return 0
+    rows: list[dict[str, object]] = []
+    unreadable: list[StoreError] = []
+    for path in paths:
+        try:
+            rows += _rows(path)
+        except StoreError as error:  # one store that is damaged hides no other
+            unreadable.append(error)
+    click.echo(_json(rows) if as_json else "".join(map(_line, rows)), nl=False)
+    for problem in unreadable:
+        click.echo(str(problem), err=True)
+    return 2 if unreadable else 0
+
+
+def _json(rows: list[dict[str, object]]) -> str:
+    return json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+
+
+def _line(row: dict[str, object]) -> str:
+    server = f" ({row['server']})" if row["server"] else ""
+    return (
+        f"{row['name']}  run {row['run']}  {row['began']}  {row['status']}{server}:"
+        f" {row['done']:,} of {row['rows']:,} rows done, {row['failed']:,} failed\n"
+    )
 
 
 def _rows(path: Path) -> list[dict[str, object]]:

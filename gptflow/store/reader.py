@@ -86,14 +86,16 @@ class StoreReader:
         first, end = stretch_of(run_id)
         ((rows, pending, failed),) = self._all(
             """SELECT
-                (SELECT rows FROM runs WHERE run_id = ?1),
+                (SELECT rows FROM runs WHERE run_id = ?1 AND status != 'preparing'),
                 (SELECT count(*) FROM ledger WHERE status = 0 AND row_id >= ?2 AND row_id < ?3),
                 (SELECT count(*) FROM ledger WHERE status = 2 AND row_id >= ?2 AND row_id < ?3)""",
             run_id,
             first,
             end,
         )
-        return RowCounts(pending, (rows or 0) - pending - failed, failed)
+        # The rows of a run are counted when its ledger is whole; before that none is done.
+        done = 0 if rows is None else rows - pending - failed
+        return RowCounts(pending, done, failed)
 
     def usage(self, run_id: int) -> list[ModelUsage]:
         """What the run asked and paid itself, by model; what it reused is in no sum."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 from tests.cli.conftest import Gptflow
@@ -49,6 +50,26 @@ def test_without_any_store(gptflow: Gptflow) -> None:
     said = gptflow("runs")
     assert (said.code, said.out) == (2, "")
     assert said.err == ("no store in .gptflow/\nHint: gptflow run SPEC makes one, in this folder\n")
+
+
+def test_a_broken_store_hides_no_other(gptflow: Gptflow, folder: Path) -> None:
+    gptflow("run", "spec.yaml", "--mock")
+    (folder / ".gptflow/broken.db").write_text("no database at all\n" * 100)
+    said = gptflow("runs")
+    assert said.code == 2
+    assert said.out.startswith("reviews  run 1")
+    assert said.err.startswith("the store .gptflow/broken.db is damaged")
+    said = gptflow("runs", "--json")
+    assert (said.code, len(json.loads(said.out))) == (2, 1)
+
+
+def test_a_run_that_is_being_prepared_has_done_nothing(gptflow: Gptflow, folder: Path) -> None:
+    gptflow("run", "spec.yaml", "--mock")
+    with sqlite3.connect(folder / ".gptflow/reviews.db") as writer:  # as begin_run leaves it
+        writer.execute("UPDATE ledger SET status = 0")
+        writer.execute("UPDATE runs SET status = 'preparing', rows = 0")
+    writer.close()
+    assert "preparing (mock): 0 of 0 rows done, 0 failed" in gptflow("runs").out
 
 
 def test_a_store_that_is_not_there_and_a_folder(gptflow: Gptflow, folder: Path) -> None:
