@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,14 +40,17 @@ def command(spec: Path, overrides: tuple[str, ...], *, count: int, row: int | No
     gptflow preview pipelines/label.yaml
     gptflow preview pipelines/label.yaml --row 17
     """
-    prepared = prepare(spec, overrides=overrides, stdin=sys.stdin.buffer)
+    prepared = prepare(spec, overrides=overrides)
     first, last = (row - 1, row) if row is not None else (0, count)
     shown = 0
     for each in prepared.rows(first, last):
         shown += 1
         click.echo("\n".join(_lines(prepared.plan, each)))
     if not shown:
-        raise UsageError(f"the source has no row {first + 1}")
+        raise UsageError(
+            f"there is no row {first + 1} to ask about",
+            hint="rows are counted from 1, after where, limit and sample of the source",
+        )
     return 0
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gptflow.data.key import row_key
+from gptflow.data.replay import replay
 from gptflow.data.selection import Selection
 from gptflow.data.sources.source import Source, first_columns, open_source
+from gptflow.data.survey import Survey
 from gptflow.engine.config import Config
 from gptflow.errors import DataError, SpecError
 from gptflow.pipeline.compile import compile_plan
@@ -58,13 +59,15 @@ class Prepared:
         return chosen or STORE_FOLDER / f"{self.spec.name}.db"
 
     def rows(self, first: int, last: int) -> Iterator[Row]:
-        """The selected rows from position `first` up to `last`; for looking, not for running."""
-        where = self.plan.where
-        wanted = (r for r in self.source.records() if where is None or where(r.columns))
-        for position, record in enumerate(islice(wanted, last)):
-            if position >= first:
-                key = row_key(record.columns)
-                yield Row(position, record.number, key, 0, record.raw, record.columns)
+        """The rows of a run from position `first` up to `last`; for looking, not for running.
+
+        Raises:
+            DataError: a record on the way to them is broken, or lacks an id column.
+        """
+        selection = self.selection
+        surveyed = chain.from_iterable(Survey(self.source, selection).batches(ROWS_LOOKED_AT))
+        wanted = ((*entry, 0) for entry in islice(surveyed, first, last))
+        return replay(self.source, wanted, selection.id_columns)
 
 
 def prepare(

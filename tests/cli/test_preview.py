@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,25 @@ def test_rows_are_counted_among_those_that_where_lets_through(gptflow: Gptflow) 
 
 def test_a_row_that_is_not_there(gptflow: Gptflow) -> None:
     said = gptflow("preview", "spec.yaml", "--row", "9")
-    assert (said.code, said.err) == (2, "the source has no row 9\n")
+    assert said.code == 2
+    assert said.err.startswith("there is no row 9 to ask about\nHint: rows are counted from 1, ")
+
+
+def test_no_row_is_shown_that_the_limit_excludes(gptflow: Gptflow) -> None:
+    limited = ("preview", "spec.yaml", "--set", "source.limit=2")
+    assert gptflow(*limited).out.count("row ") == 2
+    assert gptflow(*limited, "--row", "3").code == 2
+
+
+def test_the_rows_of_a_sample_are_those_that_a_run_asks(gptflow: Gptflow, folder: Path) -> None:
+    texts = [f"text{number:02}" for number in range(50)]
+    (folder / "reviews.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
+    sample = ("spec.yaml", "--set", "source.sample={n: 4, seed: 7}")
+    shown = re.findall(r"text\d\d", gptflow("preview", *sample, "-n", "50").out)
+    gptflow("run", *sample, "--mock")
+    lines = (folder / "out/labels.simulated.jsonl").read_text().splitlines()
+    assert shown == [json.loads(line)["text"] for line in lines]
+    assert len(shown) == 4
 
 
 @pytest.mark.parametrize("option", [("-n", "0"), ("--row", "0"), ("--row", "x")])
