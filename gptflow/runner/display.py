@@ -12,7 +12,10 @@ from gptflow.runner.tally import Tally
 
 
 class Display(Protocol):
-    """Shows a run. All methods are called on the thread of the run."""
+    """Shows a run. All methods are called on the thread of the run.
+
+    None of them raises: a run does not end because nobody can see it.
+    """
 
     def begin(
         self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
@@ -23,7 +26,7 @@ class Display(Protocol):
         """Called every quarter of a second."""
 
     def hear(self, event: RunEvent) -> None:
-        """Called for each event; quick, and never raises."""
+        """Called for each event; quick."""
 
     def draining(self, in_flight: int) -> None:
         """Called at the first Ctrl-C, with the conversations that are waited for."""

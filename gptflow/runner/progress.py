@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from gptflow.engine.events import KeyExhausted, KeyRetired, ModelMissing
 from gptflow.runner.begin import Beginning
@@ -13,6 +13,7 @@ from gptflow.runner.events import RunEvent
 from gptflow.runner.forecast import Forecast
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import cost_usd
+from gptflow.runner.screen import Screen
 from gptflow.runner.tally import Tally
 from gptflow.runner.words import counted, duration, money, token_count
 
@@ -24,11 +25,11 @@ PRICE_INTERVAL_S = 2.0
 Clock = Callable[[], float]
 
 
-def choose_display(stream: TextIO, *, quiet: bool = False) -> Display:
-    """The display that fits a stream."""
-    if quiet:
+def choose_display(stream: TextIO | None, *, quiet: bool = False) -> Display:
+    """The display that fits a stream; None where the process has no such stream."""
+    if quiet or stream is None:
         return NoDisplay()
-    return LiveDisplay(stream) if stream.isatty() else PlainDisplay(stream)
+    return LiveDisplay(stream) if Screen(stream).isatty() else PlainDisplay(stream)
 
 
 class Meter:
@@ -111,7 +112,7 @@ class PlainDisplay:
     """Lines of plain text: for log files and pipes."""
 
     def __init__(self, stream: TextIO, clock: Clock = time.monotonic) -> None:
-        self._stream = stream
+        self._screen = Screen(stream)
         self._clock = clock
         self._meter = Meter(clock)
         self._shown_s = clock()
@@ -146,7 +147,7 @@ class PlainDisplay:
         """Nothing is left to close."""
 
     def _say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        self._screen.write(f"{line}\n")
 
 
 class LiveDisplay:
@@ -156,7 +157,8 @@ class LiveDisplay:
         from rich.console import Console
         from rich.live import Live
 
-        self._console = Console(file=stream, highlight=False, emoji=False)
+        screen = cast("TextIO", Screen(stream))
+        self._console = Console(file=screen, highlight=False, emoji=False)
         self._live: Live = Live(console=self._console, auto_refresh=False, transient=True)
         self._meter = Meter()
 

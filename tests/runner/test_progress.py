@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -251,3 +253,34 @@ def test_the_display_fits_the_stream() -> None:
     assert isinstance(choose_display(Terminal()), LiveDisplay)
     assert isinstance(choose_display(StringIO()), PlainDisplay)
     assert isinstance(choose_display(Terminal(), quiet=True), NoDisplay)
+    assert isinstance(choose_display(None), NoDisplay)
+    closed = StringIO()
+    closed.close()
+    assert isinstance(choose_display(closed), PlainDisplay)
+
+
+class LostTerminal(Terminal):
+    """A terminal whose window was closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, f"no terminal for {text!r}")
+
+
+def closed_pipe() -> TextIO:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w", buffering=1, closefd=False)
+
+
+@pytest.mark.parametrize("kind", [PlainDisplay, LiveDisplay])
+@pytest.mark.parametrize("make", [LostTerminal, closed_pipe])
+def test_a_run_goes_on_where_nobody_can_see_it(
+    started: Started, kind: type[Any], make: Callable[[], TextIO]
+) -> None:
+    display: Display = kind(make())
+    prepared, beginning, tally = started()
+    display.begin(prepared, beginning, tally, None)
+    display.hear(KeyRetired("old", "unknown key"))
+    display.update(tally)
+    display.draining(1)
+    display.end()
