@@ -53,8 +53,15 @@ class StoreLock:
             os.close(self._file)
             raise _refusal(store, error, holder) from error
         me = Holder(pid=os.getpid(), host=socket.gethostname(), since=now)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, msgspec.json.encode(me), 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, msgspec.json.encode(me), 0)
+        except OSError as error:
+            os.close(self._file)
+            raise StoreError(
+                f"the store {store} cannot be written: {path}: {error.strerror}",
+                hint="make room on its disk (df, quota, ulimit -f), or choose another with --store",
+            ) from error
 
     def release(self) -> None:
         """Let the next process have the store.
