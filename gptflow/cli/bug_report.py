@@ -13,7 +13,7 @@ from gptflow import __version__
 
 
 def write_bug_report(bug: BaseException, arguments: Sequence[str]) -> str:
-    """Writes the report to a file, and gives the message for the terminal.
+    """Writes the report to a file, where it can, and gives the message for the terminal.
 
     The report holds the traceback without any values: specs, data and keys stay out of it.
     """
@@ -25,15 +25,23 @@ def write_bug_report(bug: BaseException, arguments: Sequence[str]) -> str:
             *_frames(bug),
         ]
     )
+    try:
+        where = f"A report is in {_written(report)}"
+    except OSError as error:  # the disk may well be what led here
+        where = f"No report could be written: {error.strerror}"
+    return (
+        f"this is a bug in gptflow: {type(bug).__name__}: {bug}\n"
+        f"What is done is stored. {where}\n"
+        "Hint: run again with --debug for the traceback; please open an issue with the report"
+    )
+
+
+def _written(report: str) -> str:
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", prefix="gptflow-bug-", suffix=".txt", delete=False
     ) as file:
         file.write(report + "\n")
-    return (
-        f"this is a bug in gptflow: {type(bug).__name__}: {bug}\n"
-        f"What is done is stored. A report is in {file.name}\n"
-        "Hint: run again with --debug for the traceback; please open an issue with the report"
-    )
+    return file.name
 
 
 def _frames(bug: BaseException) -> list[str]:

@@ -2,7 +2,7 @@
 
 0    all rows done
 1    finished, with failed rows
-2    bad spec, config, data or usage; nothing was sent
+2    bad spec, config, data or usage; also a store or an output that cannot be written
 3    stopped by a limit, or because no key is left; resumable
 4    a bug in gptflow; a report was written
 130  interrupted (143: terminated); resumable
@@ -10,25 +10,32 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
 import click
 
 from gptflow import __version__
+from gptflow.cli.stream import attach_missing, detach_broken
 from gptflow.errors import GptflowError
 
 VERBS = ("run", "validate", "preview", "export", "runs", "schema", "init", "mock")
 """The verbs in the order that --help lists them; each is gptflow.cli.VERB:command."""
 
 EXIT_CODES = """
-Exit codes: 0 all rows done; 1 finished with failed rows; 2 bad spec, config, data or usage;
-3 stopped by a limit or for want of a key; 4 a bug in gptflow; 130/143 interrupted, resumable.
+Exit codes: 0 all rows done; 1 finished with failed rows; 2 bad spec, config, data or usage, or a
+disk that cannot be written; 3 stopped by a limit or for want of a key; 4 a bug in gptflow; 130/143
+interrupted, resumable.
 """
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a disk says, wherever it is said, that is no bug of a program."""
 
 
 class VerbGroup(click.Group):
@@ -87,12 +94,11 @@ def command() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and exits the process; the entry point of `gptflow`."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        code = _call(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # gptflow ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    attach_missing()
+    code = _call(arguments)
+    unwritten = detach_broken()
+    if unwritten is not None and not isinstance(unwritten, BrokenPipeError):
+        _tell(f"standard output cannot be written: {unwritten.strerror}")
     sys.exit(code)
 
 
@@ -101,24 +107,40 @@ def _call(arguments: Sequence[str]) -> int:
     try:
         result: Any = command.main(arguments, prog_name="gptflow", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        _tell("interrupted")
         return 130
     except GptflowError as error:
-        click.echo(_traceback() if debug else str(error), err=True)
+        _tell(_traceback() if debug else str(error))
         return error.exit_code
-    except BrokenPipeError:
-        raise
-    except SystemExit:  # click's own answer to a closed pipe, which is no failure
-        raise BrokenPipeError from None
+    except SystemExit:  # click's answer to a closed pipe: gptflow ... | head has seen enough
+        return 0
     except Exception as bug:  # noqa: BLE001  # the edge: whatever it is, a person is told what to do
+        return _unforeseen(bug, arguments, debug=debug)
+    return result if isinstance(result, int) else 0
+
+
+def _unforeseen(bug: Exception, arguments: Sequence[str], *, debug: bool) -> int:
+    """Tells an error that no part of the program expected, and gives the exit code for it."""
+    no_room = isinstance(bug, OSError) and bug.errno in NO_ROOM
+    if debug:
+        _tell(_traceback())
+    elif no_room:
+        _tell(f"cannot be written: {bug}")
+    else:
         from gptflow.cli.bug_report import write_bug_report
 
-        click.echo(_traceback() if debug else write_bug_report(bug, arguments), err=True)
-        return 4
-    return result if isinstance(result, int) else 0
+        _tell(write_bug_report(bug, arguments))
+    return 2 if no_room else 4
+
+
+def _tell(text: str) -> None:
+    """Says something on standard error; where nobody listens the exit code has to do."""
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _traceback() -> str:

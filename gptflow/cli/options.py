@@ -67,9 +67,16 @@ class OptionalWeights(click.Command):
         words = list(args)
         for place, word in enumerate(words):
             following = words[place + 1] if place + 1 < len(words) else ""
-            if word == "--local" and not following.endswith(".gguf"):
+            if word == "--local" and not following.lower().endswith(".gguf"):
                 words[place] = "--local="
-        return super().parse_args(ctx, words)
+        is_built_in = "--local=" in words
+        ctx.allow_extra_args = True  # they are refused below, with words that help
+        extra = super().parse_args(ctx, words)
+        if extra:
+            several = " and ".join(repr(word) for word in (str(ctx.params["spec"]), *extra))
+            weights = "; a model for --local is a .gguf file" if is_built_in else ""
+            ctx.fail(f"there can be one SPEC, and these are several: {several}{weights}")
+        return extra
 
 
 _SERVER_OPTIONS = (

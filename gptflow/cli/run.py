@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +18,12 @@ from gptflow.cli.options import (
     spec_argument,
     store_option,
 )
-from gptflow.cli.run_report import report
+from gptflow.cli.run_report import command_line, report
 from gptflow.runner.prepare import prepare
 from gptflow.runner.progress import choose_display
 from gptflow.runner.runner import Runner, RunOptions
 from gptflow.runner.server import ServerChoice
+from gptflow.runner.summary import RunSummary
 
 
 @click.command("run", cls=OptionalWeights)
@@ -63,11 +65,15 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     """
     if fresh and retry:
         raise click.UsageError("--fresh and --retry exclude each other")
-    prepared = prepare(spec, choice, overrides=overrides, stdin=sys.stdin.buffer)
+    prepared = prepare(spec, choice, overrides=overrides)
     display = choose_display(sys.stderr, quiet=quiet)
     summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
-    if as_json:
-        click.echo(json.dumps(summary.as_json(), ensure_ascii=False))
-    else:
-        click.echo(report(summary, spec), nl=False)
+    again = command_line(spec, choice, overrides, store)
+    text = _json(summary) if as_json else report(summary, again)
+    with suppress(OSError):  # what came of the run does not change where nobody reads of it
+        click.echo(text, nl=False)
     return summary.exit_code
+
+
+def _json(summary: RunSummary) -> str:
+    return json.dumps(summary.as_json(), ensure_ascii=False) + "\n"

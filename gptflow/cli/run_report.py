@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gptflow.data.sinks.failed import failed_path
 from gptflow.pipeline.texts import shown_path
+from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.words import counted, duration, money, token_count
 
 REASONS_SHOWN = 3
 
 
-def report(summary: RunSummary, spec: Path) -> str:
-    """The report as text. `spec` is the path that the user typed, for the next command."""
-    return "\n".join(_lines(summary, spec)) + "\n"
+def report(summary: RunSummary, again: Sequence[str]) -> str:
+    """The report as text. `again` are the words of the command that works on this run again."""
+    return "\n".join(_lines(summary, again)) + "\n"
 
 
-def _lines(summary: RunSummary, spec: Path) -> Iterator[str]:
+def command_line(
+    spec: Path, choice: ServerChoice, overrides: Sequence[str], store: Path | None
+) -> list[str]:
+    """The words of a command that works on the same run: all that decides which one that is."""
+    words = ["gptflow", "run", str(spec)]
+    if choice.scenario:
+        words += ["--scenario", str(choice.scenario)]
+    elif choice.mock:
+        words.append("--mock")
+    if choice.local:
+        words += ["--local", *([str(choice.weights)] if choice.weights else [])]
+    for option, path in (("--config", choice.config), ("--store", store)):
+        words += [option, str(path)] if path else []
+    for override in overrides:
+        words += ["--set", override]
+    return words
+
+
+def _lines(summary: RunSummary, again: Sequence[str]) -> Iterator[str]:
     if summary.nothing_to_do:
         yield f"{summary.name}: nothing to do; {_rows(summary)}"
     else:
@@ -27,15 +47,16 @@ def _lines(summary: RunSummary, spec: Path) -> Iterator[str]:
         yield f"stopped: {summary.message}"
     if summary.status is Ending.FINISHED:
         yield from _files(summary)
-    following = _next(summary, spec)
+    following = _next(summary, again)
     if following:
         yield f"next: {following}"
 
 
 def _verb(summary: RunSummary) -> str:
-    if summary.server == "mock":
-        return "simulated, nothing was asked: "
-    return "" if summary.status is Ending.FINISHED else f"{summary.status.value}: "
+    words = [] if summary.status is Ending.FINISHED else [summary.status.value]
+    if summary.server == MOCK:
+        words.append("simulated, nothing was asked")
+    return f"{'; '.join(words)}: " if words else ""
 
 
 def _rows(summary: RunSummary) -> str:
@@ -71,11 +92,10 @@ def _files(summary: RunSummary) -> Iterator[str]:
         yield f"  {path:<{width}}  {text}"
 
 
-def _next(summary: RunSummary, spec: Path) -> str | None:
-    options = {"": "", "mock": " --mock"}.get(summary.server, " --local")
-    command = f"gptflow run {spec}{options}"
+def _next(summary: RunSummary, again: Sequence[str]) -> str | None:
+    """The next command, to be pasted as it is: what explains it is a comment of the shell."""
     if summary.status is not Ending.FINISHED:
-        return f"{command}   (goes on where this stopped)"
+        return f"{shlex.join(again)}   # goes on where this stopped"
     if summary.failed:
-        return f"{command} --retry failed"
+        return shlex.join([*again, "--retry", "failed"])
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -30,7 +29,7 @@ def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
     """
     problems = []
     try:
-        plan = prepare(spec, overrides=overrides, stdin=sys.stdin.buffer).plan
+        plan = prepare(spec, overrides=overrides).plan
     except SpecError as error:
         if not as_json:
             raise

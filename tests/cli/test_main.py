@@ -4,15 +4,20 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from gptflow.cli.main import VERBS, main
+from gptflow.cli.run_report import command_line, report
+from gptflow.runner.server import ServerChoice
+from gptflow.runner.summary import Ending, RunSummary
 from tests.cli.conftest import Gptflow
 
 GPTFLOW = [sys.executable, "-m", "gptflow"]
@@ -63,6 +68,8 @@ def test_without_a_verb_the_help_is_shown_as_a_mistake(gptflow: Gptflow) -> None
         (("run", "spec.yaml", "--retry", "all"), "'all' is not one of 'failed', 'truncated'"),
         (("run", "spec.yaml", "--mock", "--local"), "--mock and --local exclude each other"),
         (("run", "spec.yaml", "--mock", "--config", "c"), "--config and --mock exclude each"),
+        (("run", "a.yaml", "b.yaml"), "one SPEC, and these are several: 'a.yaml' and 'b.yaml'"),
+        (("run", "--local", "model.bin", "spec.yaml"), "a model for --local is a .gguf file"),
     ],
 )
 def test_a_wrong_command_line_is_told(
@@ -164,6 +171,128 @@ def test_a_reader_that_has_seen_enough_is_no_failure(
     os.close(reading)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
+
+
+FAILING = ("--set", "steps.label.prompt='{{ 1 / (id - 2) }}'")
+"""Makes the second of three rows fail."""
+
+
+def in_shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """What a script comes to in bash, where `gptflow` is the real program."""
+    program = f'gptflow() {{ "{sys.executable}" -m gptflow "$@"; }}; set -o pipefail; '
+    return subprocess.run(
+        ["bash", "-c", program + script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("pipe", ["2>&1 | true", "| true", "> /dev/full", "> /dev/full 2>&1"])
+def test_a_run_that_nobody_reads_of_keeps_its_exit_code(folder: Path, pipe: str) -> None:
+    command = f"gptflow run spec.yaml --mock --json {shlex.join(FAILING)} {pipe}"
+    said = in_shell(folder, f"{command}; echo ${{PIPESTATUS[0]}}")
+    assert said.stdout == "1\n"
+    assert "Traceback" not in said.stderr
+    assert len((folder / "out/labels.simulated.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_mistake_that_nobody_reads_of_keeps_its_exit_code(folder: Path) -> None:
+    said = in_shell(folder, "gptflow run none.yaml 2>&1 | true; echo ${PIPESTATUS[0]}")
+    assert (said.stdout, said.stderr) == ("2\n", "")
+
+
+def test_an_output_that_is_full_is_told(folder: Path) -> None:
+    said = in_shell(folder, "gptflow schema > /dev/full")
+    assert said.returncode == 2
+    assert said.stderr == "cannot be written: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("verb", ["run --mock", "validate", "preview", "runs"])
+def test_streams_that_are_closed_are_no_failure(folder: Path, verb: str, closed: str) -> None:
+    spec = "" if verb == "runs" else "spec.yaml"
+    code = 2 if verb == "runs" else 0  # there is no store yet
+    said = in_shell(folder, f"gptflow {verb} {spec} {closed}")
+    assert said.returncode == code, said.stderr
+    assert "Traceback" not in said.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no ulimit")
+def test_a_disk_that_takes_nothing_is_told(folder: Path) -> None:
+    said = in_shell(folder, "(ulimit -f 0; gptflow run spec.yaml --mock 2>&1 | cat)")
+    assert said.returncode == 2, said.stdout
+    assert "reviews.db.lock: File too large\nHint: make room" in said.stdout
+
+
+def test_a_bug_is_told_where_no_report_can_be_written(
+    gptflow: Gptflow, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "none"))
+    monkeypatch.setattr(sys, "stdout", BrokenStream())
+    said = gptflow("schema")
+    assert said.code == 4
+    assert "No report could be written: No such file or directory" in said.err
+
+
+# ------------------------------------------------------------------ the report
+
+
+def test_the_next_command_is_the_same_command_with_a_retry(gptflow: Gptflow, folder: Path) -> None:
+    (folder / "my spec.yaml").write_text((folder / "spec.yaml").read_text())
+    (folder / "s.yaml").write_text("{}\n")
+    given = ["my spec.yaml", "--scenario", "s.yaml", "--store", "a b.db", *FAILING]
+    said = gptflow("run", "--fresh", "--quiet", *given)
+    assert said.code == 1
+    following = said.out.splitlines()[-1].removeprefix("next: ")
+    words = shlex.split(following)
+    assert words[:2] == ["gptflow", "run"]
+    assert sorted(words[2:]) == sorted([*given, "--retry", "failed"])
+    retried = gptflow(*words[1:])
+    assert retried.code == 1
+    assert "asks 1 row again" in retried.err
+    assert retried.out.splitlines()[-1] == f"next: {following}"
+
+
+def test_the_next_command_names_who_is_asked() -> None:
+    spec, weights = Path("a.yaml"), Path("b c.GGUF")
+    local = ServerChoice(local=True, weights=weights)
+    assert command_line(spec, local, (), None)[3:] == ["--local", "b c.GGUF"]
+    assert command_line(spec, ServerChoice(local=True), (), None)[3:] == ["--local"]
+    paid = ServerChoice(config=Path("keys.json"))
+    assert command_line(spec, paid, (), None)[3:] == ["--config", "keys.json"]
+
+
+def test_an_interrupted_rehearsal_says_both() -> None:
+    summary = RunSummary(
+        run=1,
+        name="reviews",
+        status=Ending.INTERRUPTED,
+        rows=3,
+        done=1,
+        failed=0,
+        cost_usd=0.0,
+        wall_s=1.0,
+        output=Path("out.jsonl"),
+        store=Path("reviews.db"),
+        server="mock",
+        calls=1,
+        reused_calls=0,
+        reused_rows=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+    )
+    first, last = report(summary, ["gptflow", "run", "a b.yaml", "--mock"]).splitlines()
+    assert first.startswith("interrupted; simulated, nothing was asked: done 1, failed 0, to do 2")
+    assert last == "next: gptflow run 'a b.yaml' --mock   # goes on where this stopped"
+
+
+def test_weights_are_known_by_their_ending_in_any_case(gptflow: Gptflow) -> None:
+    said = gptflow("run", "--local", "none.GGUF", "spec.yaml")
+    assert said.code == 2
+    assert "none.GGUF" in said.err
 
 
 def test_json_of_a_run_stands_alone_on_standard_output(gptflow: Gptflow) -> None:
