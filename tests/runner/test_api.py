@@ -48,7 +48,7 @@ def test_loading_a_spec_checks_all_of_it() -> None:
 def test_rows_with_half_a_surrogate_pair_are_given_as_python_has_them(folder: Folder) -> None:
     (folder.path / "rows.jsonl").write_text('{"text": "\\ud800"}\n')
     prompts = {"steps.label.prompt": "Label it.", "steps.apology.prompt": "Apologise."}
-    (row,) = gptflow.run("spec.yaml", server=MOCK, set=prompts).iter_rows()
+    (row,) = gptflow.run(gptflow.load_spec("spec.yaml", set=prompts), server=MOCK).iter_rows()
     assert row["text"] == "\ud800"
 
 
