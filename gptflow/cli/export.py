@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from gptflow.cli.options import debug_option
 from gptflow.errors import UsageError
-from gptflow.runner.export import export_file, export_rows
+from gptflow.runner.export import Exported, export_file, export_rows
 from gptflow.runner.prepare import STORE_FOLDER
+from gptflow.runner.server import MOCK
 from gptflow.runner.words import counted
 from gptflow.spec.model import OutputFormat
 
 
 @click.command("export")
 @click.argument("store", type=click.Path(path_type=Path))
-@click.option("--run", "run_id", type=int, help="The run's number.  [default: the latest]")
+@click.option(
+    "--run",
+    "run_id",
+    type=int,
+    help="The run's number.  [default: the latest, a real one before a simulated or local one]",
+)
 @click.option(
     "-o",
     "--output",
@@ -55,8 +62,17 @@ def command(
         raise UsageError(f"no store {store}, and no {path}", hint="gptflow runs lists the stores")
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else None
     if output is None:
-        rows = export_rows(path, sys.stdout.buffer, file_format, run_id=run_id, columns=wanted)
+        exported = export_rows(path, sys.stdout.buffer, file_format, run_id=run_id, columns=wanted)
     else:
-        rows = export_file(path, output, run_id=run_id, columns=wanted)
-    click.echo(counted(rows, "row"), err=True)
+        exported = export_file(path, output, run_id=run_id, columns=wanted)
+    for line in _report(exported):
+        click.echo(line, err=True)
     return 0
+
+
+def _report(exported: Exported) -> Iterator[str]:
+    run = exported.run
+    if run.server:
+        origin = "simulated" if run.server == MOCK else "answered on this machine"
+        yield f"run {run.run_id} ({run.server}): {origin}"
+    yield counted(exported.rows, "row")

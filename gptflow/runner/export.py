@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,15 @@ from gptflow.store.reader import StoreReader
 from gptflow.store.record import RunRecord
 
 
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to."""
+
+    run: RunRecord
+    rows: int
+    """The done rows that it wrote."""
+
+
 def export_rows(
     store: Path,
     stream: BinaryIO,
@@ -21,14 +31,15 @@ def export_rows(
     *,
     run_id: int | None = None,
     columns: tuple[str, ...] | None = None,
-) -> int:
-    """Writes the done rows of a run, in input order, to a stream; returns how many.
+) -> Exported:
+    """Writes the done rows of a run, in input order, to a stream.
 
     Args:
         store: the store's file. A process that is writing it is not held up.
         stream: where the bytes go.
         output_format: one of jsonl, json, csv.
-        run_id: the run; by default the latest.
+        run_id: the run; by default the latest that paid keys answered, or where there is none
+            the latest of any.
         columns: columns and fields to write; by default all.
 
     Raises:
@@ -50,17 +61,19 @@ def export_rows(
                 sink.write(result)
                 rows += 1
         sink.finish()
-        return rows
+        return Exported(run, rows)
 
 
 def export_file(
     store: Path, output: Path, *, run_id: int | None = None, columns: tuple[str, ...] | None = None
-) -> int:
+) -> Exported:
     """Writes the done rows of a run to a file, which is whole or absent. As `export_rows`."""
     output_format = output_format_of(output)
     with WholeFile(output) as file:
         try:
-            rows = export_rows(store, file.stream, output_format, run_id=run_id, columns=columns)
+            exported = export_rows(
+                store, file.stream, output_format, run_id=run_id, columns=columns
+            )
             file.commit()
         except OSError as error:
             file.abandon()
@@ -68,11 +81,11 @@ def export_file(
         except GptflowError:
             file.abandon()
             raise
-        return rows
+        return exported
 
 
 def _run(reader: StoreReader, run_id: int | None) -> RunRecord:
-    run = reader.latest_run() if run_id is None else reader.run(run_id)
+    run = _latest_run(reader) if run_id is None else reader.run(run_id)
     if run is None:
         numbers = ", ".join(str(known.run_id) for known in reader.runs()) or "none"
         raise UsageError(
@@ -80,3 +93,8 @@ def _run(reader: StoreReader, run_id: int | None) -> RunRecord:
             hint=f"its runs: {numbers}",
         )
     return run
+
+
+def _latest_run(reader: StoreReader) -> RunRecord | None:
+    """A rehearsal after the real run must not put simulated rows in the place of real ones."""
+    return reader.latest_run(server="") or reader.latest_run()

@@ -3,10 +3,12 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from gptflow.data.sinks.whole import WholeFile
 from tests.cli.conftest import Gptflow
 
 
@@ -17,17 +19,24 @@ def ran(gptflow: Gptflow) -> Gptflow:
     return gptflow
 
 
+def change(folder: Path, *statements: str) -> None:
+    """Change the store of `ran` to what another run would have left."""
+    with closing(sqlite3.connect(folder / ".gptflow/reviews.db")) as store, store:
+        for statement in statements:
+            store.execute(statement)
+
+
 def test_the_done_rows_go_to_standard_output_and_their_number_does_not(ran: Gptflow) -> None:
     said = ran("export", "reviews")
     rows = [json.loads(line) for line in said.out.splitlines()]
-    assert (said.code, said.err) == (0, "2 rows\n")
+    assert (said.code, said.err) == (0, "run 1 (mock): simulated\n2 rows\n")
     assert [row["id"] for row in rows] == [1, 2]
     assert list(rows[0]) == ["id", "text", "label", "apology"]
 
 
 @pytest.mark.parametrize("store", ["reviews", "reviews.db", ".gptflow/reviews.db"])
 def test_a_store_is_named_by_its_file_or_its_pipeline(ran: Gptflow, store: str) -> None:
-    assert ran("export", store).err == "2 rows\n"
+    assert ran("export", store).err.endswith("2 rows\n")
 
 
 def test_columns_are_chosen_and_ordered(ran: Gptflow) -> None:
@@ -62,20 +71,44 @@ def test_a_file_that_cannot_be_written_is_refused(ran: Gptflow, name: str) -> No
 
 def test_an_earlier_run_can_be_exported(ran: Gptflow) -> None:
     ran("run", "spec.yaml", "--mock")
-    assert ran("export", "reviews").err == "3 rows\n"
-    assert ran("export", "reviews", "--run", "1").err == "2 rows\n"
+    assert ran("export", "reviews").err == "run 2 (mock): simulated\n3 rows\n"
+    assert ran("export", "reviews", "--run", "1").err == "run 1 (mock): simulated\n2 rows\n"
     assert ran("export", "reviews", "--run", "7").err == (
         "the store has no run 7\nHint: its runs: 1, 2\n"
     )
 
 
 def test_a_run_that_goes_on_is_exported_as_far_as_it_is(ran: Gptflow, folder: Path) -> None:
-    with sqlite3.connect(folder / ".gptflow/reviews.db") as writer:
-        writer.execute("UPDATE ledger SET status = 0 WHERE row_id & 1 = 1")
-        writer.execute("DELETE FROM results WHERE row_id & 1 = 1")
-        writer.execute("UPDATE runs SET status = 'running'")
-    writer.close()
-    assert ran("export", "reviews").err == "1 row\n"
+    change(
+        folder,
+        "UPDATE ledger SET status = 0 WHERE row_id & 1 = 1",
+        "DELETE FROM results WHERE row_id & 1 = 1",
+        "UPDATE runs SET status = 'running'",
+    )
+    assert ran("export", "reviews").err == "run 1 (mock): simulated\n1 row\n"
+
+
+def test_the_latest_real_run_comes_before_a_rehearsal_that_is_younger(
+    ran: Gptflow, folder: Path
+) -> None:
+    change(folder, "UPDATE runs SET server = ''")
+    ran("run", "spec.yaml", "--mock")
+    assert ran("export", "reviews").err == "2 rows\n"
+    assert ran("export", "reviews", "--run", "2").err == "run 2 (mock): simulated\n3 rows\n"
+
+
+def test_rows_of_a_local_model_are_called_that(ran: Gptflow, folder: Path) -> None:
+    change(folder, "UPDATE runs SET server = 'local:tiny'")
+    said = ran("export", "reviews")
+    assert said.err == "run 1 (local:tiny): answered on this machine\n2 rows\n"
+    assert len(said.out.splitlines()) == 2
+
+
+def test_the_file_that_a_run_is_writing_is_refused(ran: Gptflow, folder: Path) -> None:
+    with WholeFile(folder / "out.jsonl"):
+        said = ran("export", "reviews", "-o", "out.jsonl")
+    assert said.code == 2
+    assert said.err.startswith("out.jsonl: cannot be written: another process is writing it\n")
 
 
 def test_a_store_that_is_not_there(gptflow: Gptflow) -> None:
