@@ -12,7 +12,7 @@ import msgspec
 
 from gptflow.engine import wire
 from gptflow.engine.attempt import Flaw, Response, TransportFault
-from gptflow.engine.backoff import doubled
+from gptflow.engine.backoff import Backoff, doubled
 from gptflow.engine.client import Client
 from gptflow.engine.clock import Clock
 from gptflow.engine.config import Config
@@ -23,6 +23,7 @@ from gptflow.engine.events import (
     KeyExhausted,
     KeyRested,
     KeyRetired,
+    KeyUsed,
     ModelMissing,
 )
 from gptflow.engine.keys import KeyPool, Lease
@@ -86,6 +87,9 @@ class Engine:
         self._client = Client(timeout_s=timeout_s, connections=max_in_flight)
         self._pool = KeyPool(config.keys, config.start_index)
         self._dispatcher = Dispatcher(self._pool, self._clock, max_in_flight, config.origin)
+        self._backoff = Backoff(self._clock)
+        self._used: set[str] = set()
+        """Names of the keys that have sent a call."""
         self._last_loss: tuple[Outcome, str] | None = None
         """What took a key out of service last, and its URL: the cause, when none is left."""
 
@@ -95,6 +99,14 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         self._dispatcher.close()
         await self._client.aclose()
+
+    def stop(self, reason: RunStopped) -> None:
+        """Lets no call be sent any more: all that wait fail with `reason`, at once.
+
+        Calls that are on the wire come back first: they may be paid already.
+        """
+        self._dispatcher.stop(reason)
+        self._backoff.end()
 
     async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
         """The model's reply.
@@ -146,6 +158,7 @@ class Engine:
         avoid: str | None = None
         while True:
             lease = await self._dispatcher.lease(call.model, prefer=prefer, avoid=avoid)
+            self._note_use(lease.key.name)
             began = self._clock.now()
             verdict, outcome = await self._attempt(lease, call.endpoint, body)
             sent += 1
@@ -162,7 +175,12 @@ class Engine:
                 return _Lost(_failure(call, verdict, charged), outcome, lease.key.base_url)
             if verdict.kind is VerdictKind.RETRY:
                 avoid = lease.key.name
-                await self._back_off(call, lease, verdict, charged)
+                await self._back_off(call, lease, verdict, outcome, charged)
+
+    def _note_use(self, key_name: str) -> None:
+        if key_name not in self._used:
+            self._used.add(key_name)
+            self._emit(KeyUsed(key_name))
 
     async def _attempt(
         self, lease: Lease, endpoint: str, body: bytes
@@ -198,7 +216,7 @@ class Engine:
         stopped = None
         if verdict.kind is VerdictKind.STOP:
             stopped = RunStopped(verdict.message, hint=verdict.hint)
-            self._dispatcher.stop(stopped)  # before the lease can go to the next in line
+            self.stop(stopped)  # before the lease can go to the next in line
         changed = self._dispatcher.settle(lease, verdict)
         if stopped:
             raise stopped
@@ -206,7 +224,9 @@ class Engine:
         if changed and event:
             self._emit(event)
 
-    async def _back_off(self, call: Call, lease: Lease, verdict: Verdict, charged: int) -> None:
+    async def _back_off(
+        self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome, charged: int
+    ) -> None:
         """Waits with full jitter, without a lease; a wait that the server names wins."""
         longest_s = doubled(FIRST_BACKOFF_S, charged - 1, LONGEST_BACKOFF_S)
         wait_s = verdict.wait_s or longest_s * self._clock.random()
@@ -219,9 +239,10 @@ class Engine:
                 wait_s=wait_s,
                 status=verdict.status,
                 message=verdict.message,
+                fault=outcome.kind if isinstance(outcome, TransportFault) else None,
             )
         )
-        await self._clock.sleep(wait_s)
+        await self._backoff.wait(wait_s)
 
 
 def _scrubbed(lease: Lease, verdict: Verdict, outcome: Outcome) -> tuple[Verdict, Outcome]:

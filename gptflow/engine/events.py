@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from gptflow.engine.attempt import FaultKind
+
 
 class CallRetried(msgspec.Struct, frozen=True):
     """An attempt failed for a passing reason; the call is sent again after `wait_s`."""
@@ -16,6 +18,14 @@ class CallRetried(msgspec.Struct, frozen=True):
     wait_s: float
     status: int | None
     message: str
+    fault: FaultKind | None = None
+    """How the transport failed, where it did."""
+
+
+class KeyUsed(msgspec.Struct, frozen=True):
+    """A key is about to send its first call."""
+
+    key_name: str
 
 
 class KeyRested(msgspec.Struct, frozen=True):
@@ -48,4 +58,4 @@ class ModelMissing(msgspec.Struct, frozen=True):
     message: str
 
 
-Event = CallRetried | KeyRested | KeyExhausted | KeyRetired | ModelMissing
+Event = CallRetried | KeyUsed | KeyRested | KeyExhausted | KeyRetired | ModelMissing

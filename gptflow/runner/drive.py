@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from gptflow.runner.display import Display
-from gptflow.runner.first_calls import FirstCalls
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.tally import Tally
 from gptflow.runner.worker import Worker
@@ -19,13 +18,12 @@ async def drive(
     *,
     display: Display,
     tally: Tally,
-    first_calls: FirstCalls,
     interruption: Interruption,
 ) -> None:
-    """Lets a worker work to its end, or to where `interruption` or `first_calls` ends it.
+    """Lets a worker work to its end, or to where `interruption` ends it.
 
     Raises:
-        RunStopped: the first calls all failed alike, or no call can be answered any more.
+        RunStopped: no call can be answered any more.
     """
     work = asyncio.ensure_future(worker.run(concurrency))
 
@@ -33,23 +31,15 @@ async def drive(
         worker.stop()
         display.draining(worker.in_flight)
 
-    def give_up(answers: bool) -> None:
-        worker.stop()
-        if not answers:
-            work.cancel()
-
-    first_calls.on_verdict = give_up
     refresher = asyncio.ensure_future(_refresh(display, tally))
     with interruption.handling(drain, work.cancel):
         try:
             await work
         except asyncio.CancelledError:
-            if interruption.signal is None and first_calls.verdict is None:
+            if interruption.signal is None:
                 raise
         finally:
             refresher.cancel()
-    if first_calls.verdict is not None:
-        raise first_calls.verdict
 
 
 async def _refresh(display: Display, tally: Tally) -> None:

@@ -5,11 +5,17 @@ Without this, a wrong parameter would fail ten million rows one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
 
-from gptflow.engine.events import CallRetried
+from gptflow.engine.attempt import FaultKind
+from gptflow.engine.engine import Engine
+from gptflow.engine.events import CallRetried, KeyUsed
 from gptflow.errors import RunStopped
-from gptflow.records import Failure, FailureKind, RowStatus
+from gptflow.records import Failure, FailureKind
 from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 
 ALIKE = 10
@@ -19,60 +25,128 @@ LASTING_ATTEMPT = 4
 """A server that cannot be reached counts from this attempt of a call on, some two seconds after
 its first: a network that blinks fails every call in flight once."""
 
+_DIGITS = re.compile(r"\d+")
+_UNASKED = frozenset({FailureKind.TEMPLATE, FailureKind.INVALID, FailureKind.BUG})
+"""Failures that say nothing of the server: it was not asked, or its reply has told already."""
+_SUSPECT = frozenset({FailureKind.REJECTED, FailureKind.TRANSPORT})
+
+
+class _Signature(NamedTuple):
+    """What failures have in common that are alike."""
+
+    kind: FailureKind
+    status: int | None
+    code: str | None
+    message: str
+
+    @classmethod
+    def of(cls, failure: Failure) -> _Signature:
+        if failure.kind is FailureKind.TRANSPORT:  # the same cable, whatever each host's words
+            return cls(failure.kind, None, None, "")
+        # "your messages have 9131 tokens" is alike for every row.
+        message = _DIGITS.sub("0", failure.message)
+        return cls(failure.kind, failure.status, failure.code, message)
+
 
 class FirstCalls:
-    """Watches until the first call is answered. Sets `verdict`, once, if the run should stop."""
+    """Listens until the first call is answered. The verdict, if any, falls once."""
 
     def __init__(self) -> None:
-        self.on_verdict: Callable[[bool], object] = lambda _: None
-        """Called when the verdict falls, with whether a server answers at all: then calls in
-        flight may be paid already."""
-        self._answered = False
-        self._alike: list[tuple[FailureKind, int | None, str | None, str]] = []
-        self._unreachable = 0
+        self.verdict: RunStopped | None = None
         self.positions: list[int] = []
         """The rows that have failed: not by their own fault, if the run is stopped."""
-        self.verdict: RunStopped | None = None
+        self._fallen = asyncio.Event()
+        self._acquitted = False
+        self._first: _Signature | None = None
+        self._connected = False
+        """Whether any attempt came further than to the door of a server."""
+        self._lasting_faults = 0
+        self._used_keys: set[str] = set()
+        self._dead_keys: set[str] = set()
+
+    async def fall(self) -> RunStopped:
+        """Waits for the verdict, which may never come: why the run should stop."""
+        while self.verdict is None:
+            await self._fallen.wait()
+        return self.verdict
 
     def hear(self, event: RunEvent) -> None:
         """Listens to the run."""
-        if self._answered:
+        if self._acquitted:
             return
-        if isinstance(event, CallAnswered):
-            self._answered = True
-        elif isinstance(event, RowEnded) and event.status is RowStatus.FAILED and event.failure:
-            self._row_failed(event.position, event.failure)
-        elif isinstance(event, CallRetried) and _is_lasting(event):
-            self._no_connection(event.message)
+        match event:
+            case CallAnswered():
+                if not event.reused:
+                    self._acquit()
+            case RowEnded():
+                if event.failure is not None:
+                    self._row_failed(event.position, event.failure)
+            case KeyUsed():
+                self._used_keys.add(event.key_name)
+            case CallRetried(fault=FaultKind.CONNECT):
+                self._not_connected(event)
+            case _:  # some server had a word to say, if not the one that was hoped for
+                self._connected = True
 
     def _row_failed(self, position: int, failure: Failure) -> None:
-        if failure.kind not in (FailureKind.REJECTED, FailureKind.TRANSPORT):
-            self._answered = True  # a row's own failure: the server does answer
+        if failure.kind in _UNASKED:
+            return
+        signature = _Signature.of(failure)
+        self._first = self._first or signature
+        is_alike = failure.kind in _SUSPECT and signature == self._first
+        if self.verdict is None and not is_alike:
+            self._acquit()
             return
         self.positions.append(position)
-        self._alike.append((failure.kind, failure.status, failure.code, failure.message))
-        if len(self._alike) >= ALIKE and len(set(self._alike)) == 1:
+        if len(self.positions) >= ALIKE:
             self._stop(
-                f"the first {len(self._alike)} calls all failed alike: {failure.message}",
+                f"the first {ALIKE} calls all failed alike: {failure.message}",
                 "mend the spec or the config and run again: these rows are not counted as failed",
-                answers=True,
             )
 
-    def _no_connection(self, reason: str) -> None:
-        self._unreachable += 1
-        if self._unreachable >= ALIKE:
+    def _not_connected(self, event: CallRetried) -> None:
+        """One more call has found no server. Those of a key that has found one are no evidence."""
+        if event.attempt < LASTING_ATTEMPT:
+            return
+        self._lasting_faults += 1
+        self._dead_keys.add(event.key_name)
+        is_everywhere = not self._connected and self._dead_keys >= self._used_keys
+        if is_everywhere and self._lasting_faults >= ALIKE:
             self._stop(
-                f"no server answers: {reason}",
+                f"no server answers: {event.message}",
                 "check base_url in config.json and that the server runs, then run again",
-                answers=False,
             )
 
-    def _stop(self, message: str, hint: str, *, answers: bool) -> None:
+    def _acquit(self) -> None:
+        """The rows answer for themselves from now on."""
+        if self.verdict is None:
+            self._acquitted = True
+            self.positions.clear()
+
+    def _stop(self, message: str, hint: str) -> None:
         if self.verdict is None:
             self.verdict = RunStopped(message, hint=hint)
-            self.on_verdict(answers)
+            self._fallen.set()
 
 
-def _is_lasting(event: CallRetried) -> bool:
-    """Whether a call that gets no answer at all has been tried for a while."""
-    return event.status is None and event.attempt >= LASTING_ATTEMPT
+@asynccontextmanager
+async def heeded(first_calls: FirstCalls, engine: Engine) -> AsyncIterator[None]:
+    """Stops the engine when the verdict falls meanwhile. Calls on the wire come back first.
+
+    Raises:
+        RunStopped: the verdict.
+    """
+
+    async def heed() -> None:
+        engine.stop(await first_calls.fall())
+
+    watch = asyncio.ensure_future(heed())
+    try:
+        yield
+    except RunStopped:
+        if first_calls.verdict is None:
+            raise
+    finally:
+        watch.cancel()
+    if first_calls.verdict is not None:
+        raise first_calls.verdict

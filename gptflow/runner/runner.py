@@ -16,7 +16,7 @@ from gptflow.runner.begin import Beginning, Retry, begin
 from gptflow.runner.display import Display
 from gptflow.runner.drive import drive
 from gptflow.runner.events import fan_out
-from gptflow.runner.first_calls import FirstCalls
+from gptflow.runner.first_calls import FirstCalls, heeded
 from gptflow.runner.forecast import Forecast, forecast
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.loop import run_coroutine
@@ -165,14 +165,14 @@ class Runner:
                 self._pending_rows(store, beginning),
                 hear,
             )
-            await drive(
-                worker,
-                concurrency,
-                display=self._display,
-                tally=self._tally,
-                first_calls=self._first_calls,
-                interruption=self._interruption,
-            )
+            async with heeded(self._first_calls, engine):
+                await drive(
+                    worker,
+                    concurrency,
+                    display=self._display,
+                    tally=self._tally,
+                    interruption=self._interruption,
+                )
 
     def _pending_rows(self, store: Store, beginning: Beginning) -> Iterator[Row]:
         pending = store.reader.pending(beginning.run.run_id)

@@ -12,10 +12,18 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
+from gptflow.engine.attempt import FaultKind
 from gptflow.engine.clock import Clock
 from gptflow.engine.config import Config, KeyEntry
 from gptflow.engine.engine import Engine
-from gptflow.engine.events import CallRetried, Event, KeyExhausted, KeyRested, KeyRetired
+from gptflow.engine.events import (
+    CallRetried,
+    Event,
+    KeyExhausted,
+    KeyRested,
+    KeyRetired,
+    KeyUsed,
+)
 from gptflow.engine.secret import Secret
 from gptflow.errors import CallFailed, RunStopped
 from gptflow.records import Call, Failure, FailureKind, Reply, Usage
@@ -33,12 +41,24 @@ class Rig:
     base_url: str
     keys: tuple[str, ...] = (A,)
     events: list[Event] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)
+    """The keys in the order of their first calls."""
     slept: list[float] = field(default_factory=list)
     now: float = 0.0
     breath_s: float = 0.0
     """What a wait takes on the real clock: time for calls that are under way to come back."""
 
+    asleep: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether any call has waited."""
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, KeyUsed):
+            self.used.append(event.key_name)
+        else:
+            self.events.append(event)
+
     async def sleep(self, delay_s: float) -> None:
+        self.asleep.set()
         self.slept.append(delay_s)
         self.now += delay_s
         await asyncio.sleep(self.breath_s)
@@ -60,7 +80,7 @@ class Rig:
             timeout_s=timeout_s,
             max_in_flight=max_in_flight,
             clock=clock,
-            on_event=self.events.append,
+            on_event=self.hear,
         )
 
     def ask(self, attempts: int = 8, timeout_s: float = 5.0) -> Reply:
@@ -194,6 +214,47 @@ def test_server_errors_are_retried_with_growing_waits_and_on_another_key(
     assert used(requests) == "abab"
     assert rig.slept == [0.25, 0.5, 1.0]
     assert rig.events[0] == CallRetried("label", "m-1", "a", 1, 0.25, 500, "oops")
+
+
+def test_the_use_of_a_key_is_told_before_its_first_call_alone(
+    serve: Serve, respond: Respond
+) -> None:
+    rig = Rig(serve(*[respond(500, error("oops"))] * 3, respond()), (A, B))
+    rig.ask()
+
+    assert rig.used == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"), [(b"HANG:", FaultKind.TIMEOUT), (b"RESET:", FaultKind.BROKEN)]
+)
+def test_a_retry_tells_how_the_transport_failed(
+    serve: Serve, respond: Respond, answer: bytes, fault: FaultKind
+) -> None:
+    rig = Rig(serve(answer, respond()))
+    rig.ask(timeout_s=0.3)
+    (retried,) = rig.events
+
+    assert isinstance(retried, CallRetried)
+    assert (retried.status, retried.fault) == (None, fault)
+
+
+def test_a_stop_ends_the_calls_that_wait_and_lets_those_on_the_wire_come_back(
+    serve: Serve, respond: Respond
+) -> None:
+    busy, slow = respond(503, error("busy")), b"SLOW:" + respond()
+    rig = Rig(serve({A: [busy], B: [slow]}), (A, B), breath_s=3600)
+
+    async def run() -> list[object]:
+        async with rig.engine(attempts=2) as engine:
+            asks = [asyncio.create_task(engine.ask(CALL, prefer=name)) for name in "ab"]
+            await rig.asleep.wait()  # the first waits to be tried again
+            engine.stop(RunStopped("enough"))
+            return await asyncio.wait_for(asyncio.gather(*asks, return_exceptions=True), 5)
+
+    stopped, reply = asyncio.run(run())
+    assert isinstance(stopped, RunStopped)
+    assert isinstance(reply, Reply)
 
 
 def test_after_the_last_attempt_the_call_fails(
