@@ -1,21 +1,47 @@
 """Templates: Jinja in the immutable sandbox.
 
 A template can read what it is given and nothing else: no attribute that begins with an
-underscore, no file, no name that does not exist, no endless text.
+underscore, no file, no name that does not exist, no endless text. Its time is not limited yet:
+loops inside of loops that write nothing can run for as long as they like, until a later issue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from posixpath import normpath
+from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType
 from typing import Any
 
-from jinja2 import DictLoader, Environment, StrictUndefined, Template, Undefined
+from jinja2 import DictLoader, Environment, StrictUndefined, Template, Undefined, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.runtime import Context
+from jinja2.sandbox import (
+    ImmutableSandboxedEnvironment,
+    SandboxedEscapeFormatter,
+    SandboxedFormatter,
+)
+from markupsafe import Markup
 
-MAX_PROMPT_CHARS = 20_000_000
-"""A rendered text may not be longer: no model reads more, and a loop could fill the memory."""
+from gptflow.pipeline.size_limit import (
+    METHOD_SIZES,
+    BoundedBuffer,
+    Estimate,
+    allow,
+    allow_bits,
+    filter_size,
+    joined,
+    percent_size,
+    printed_size,
+    product_size,
+    spec_size,
+    sum_size,
+    within,
+)
+
+REMOVED_FILTERS = {"random": "a prompt must be the same each time, or its row is paid for again"}
+"""With the reason, which is shown as a hint."""
 
 RENDER_ERRORS = (
     TemplateError,
@@ -28,6 +54,9 @@ RENDER_ERRORS = (
 )
 """What evaluating a template on a row's data may raise: filters pass on Python's own errors, and
 a template may include itself."""
+
+
+ADDRESSED = (GeneratorType, FunctionType, MethodType, BuiltinMethodType)
 
 
 class IncludeLoader(DictLoader):
@@ -60,17 +89,68 @@ class MappingMethod:
         raise UndefinedError(f"no column or field is named {self._name!r}")
 
 
+class BoundedCode(CodeGenerator):
+    """Jinja's compiler, for the two ways to make a text that no hook of the sandbox sees."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - Jinja's name
+        """`a ~ b`."""
+        self.write("environment.concat(map(environment.text, (")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write(")))")
+
+    def buffer(self, frame: Frame) -> None:
+        """What macros and {% set %} blocks write into."""
+        frame.buffer = self.temporary_identifier()
+        self.writeline(f"{frame.buffer} = environment.buffer()")
+
+
+class BoundedFormatter(SandboxedFormatter):
+    """str.format, with a limit on what one call makes."""
+
+    size = 0
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        """The value, or its text for `!s` and `!r`."""
+        allow(printed_size(value))
+        return super().convert_field(value, conversion)
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        """The text of one field."""
+        self.size += printed_size(value) + spec_size(format_spec)
+        allow(self.size)
+        return super().format_field(value, format_spec)
+
+
+class BoundedEscapeFormatter(BoundedFormatter, SandboxedEscapeFormatter):
+    """The same for a Markup, which escapes what is put into it."""
+
+
 class PromptEnvironment(ImmutableSandboxedEnvironment):
     """The sandbox in which every template and expression of a spec is evaluated."""
 
-    intercepted_binops = frozenset(["*", "**"])
+    intercepted_binops = frozenset(["*", "**", "+", "%"])
+    code_generator_class = BoundedCode
+    concat = staticmethod(joined)
+    buffer = BoundedBuffer
 
     def __init__(self, includes: Mapping[str, str] | None = None) -> None:
         """`includes`: the texts that templates can include, by name; it may still grow."""
-        loader = IncludeLoader({} if includes is None else includes)
-        super().__init__(loader=loader, undefined=StrictUndefined, auto_reload=False, cache_size=-1)
+        super().__init__(
+            loader=IncludeLoader({} if includes is None else includes),
+            undefined=StrictUndefined,
+            finalize=_printable,
+            auto_reload=False,
+            cache_size=-1,
+        )
         for name in ("lipsum", "cycler"):  # of no use in a prompt; lipsum makes text without end
             del self.globals[name]
+        self.filters = {
+            name: _bounded(function, filter_size(name))
+            for name, function in self.filters.items()
+            if name not in REMOVED_FILTERS
+        }
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`row.items` is the column, never a method: look-up is item first."""
@@ -84,21 +164,81 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Refuses `"a" * 10**9` and `9 ** 9 ** 9` before they are computed."""
-        if operator == "*":
-            sizes = [len(side) for side in (left, right) if isinstance(side, str | list | tuple)]
-            times = [side for side in (left, right) if isinstance(side, int)]
-            if sizes and times and sizes[0] * times[0] > MAX_PROMPT_CHARS:
-                raise SecurityError("the text or list would be too long")
-        elif (
-            isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > 10_000
-        ):
-            raise SecurityError("the number would be too large")
-        return super().call_binop(context, operator, left, right)
+        """Refuses `"a" * 10**9`, `9 ** 9 ** 9` and `"%999999999d" % 1` before they are computed."""
+        are_numbers = isinstance(left, int) and isinstance(right, int)
+        if operator == "+":
+            allow(sum_size(left, right))
+        elif operator == "%":
+            allow(percent_size(left, right) if isinstance(left, str | bytes) else 0)
+        elif operator == "*":
+            allow(product_size(left, right))
+            allow_bits(left.bit_length() + right.bit_length() if are_numbers else 0)
+        else:
+            allow_bits(left.bit_length() * right if are_numbers else 0)
+        return within(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Refuses `"a".ljust(10**9)` before it is computed."""
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, str | bytes | int):
+            args = _drained(args)
+            estimate = METHOD_SIZES.get(function.__name__)
+            allow(estimate(owner, *args, **kwargs) if estimate else 0)
+        return within(super().call(context, function, *args, **kwargs))
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """`str.format` and `str.format_map` with a limit; None for anything else."""
+        if super().wrap_str_format(value) is None:
+            return None
+        text: str = value.__self__
+
+        def formatted(*args: Any, **kwargs: Any) -> str:
+            formatter = BoundedFormatter(self)
+            if isinstance(text, Markup):
+                formatter = BoundedEscapeFormatter(self, escape=text.escape)
+            if value.__name__ == "format_map":
+                (kwargs,), args = args, ()
+            return type(text)(formatter.vformat(text, args, kwargs))
+
+        return formatted
+
+    @staticmethod
+    def text(value: Any) -> str:
+        """A value as `~` joins it."""
+        return str(_printable(value))
 
     def expression(self, source: str) -> Callable[[Mapping[str, Any]], Any]:
         """Compiles an expression, without braces, into a function of the names it sees."""
         return self.compile_expression(source, undefined_to_none=False)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, list | tuple | Mapping):
+        allow(printed_size(value))
+    elif isinstance(value, ADDRESSED):
+        raise SecurityError(
+            f"a {type(value).__name__} prints as an address, another one each time; "
+            "call it, or add | list or | join"
+        )
+    return value
+
+
+def _drained(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with a list in place of each generator, whose size nobody knows."""
+    return tuple(list(arg) if isinstance(arg, GeneratorType) else arg for arg in args)
+
+
+def _bounded(function: Callable[..., Any], estimate: Estimate) -> Callable[..., Any]:
+    """A filter that refuses to make too much."""
+    first = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja passes its context before
+
+    @wraps(function)
+    def filtered(*args: Any, **kwargs: Any) -> Any:
+        args = _drained(args)
+        allow(estimate(*args[first:], **kwargs))
+        return within(function(*args, **kwargs))
+
+    return filtered
 
 
 def render(template: Template, names: dict[str, Any]) -> str:
@@ -108,11 +248,4 @@ def render(template: Template, names: dict[str, Any]) -> str:
         TemplateError: a name is missing, the sandbox refuses, or the text is too long; filters
             may also raise anything else of RENDER_ERRORS.
     """
-    parts: list[str] = []
-    size = 0
-    for part in template.root_render_func(template.new_context(names, shared=False)):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_PROMPT_CHARS:
-            raise SecurityError(f"the text is longer than {MAX_PROMPT_CHARS:,} characters")
-    return "".join(parts)
+    return joined(template.root_render_func(template.new_context(names, shared=False)))

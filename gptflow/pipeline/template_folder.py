@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import TemplateNotFound
 
-from gptflow.pipeline.prompts import MAX_PROMPT_CHARS
+from gptflow.pipeline.size_limit import MAX_PROMPT_CHARS
 
 
 class TemplateFolder:

@@ -13,7 +13,7 @@ from pathlib import Path
 from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
 
 from gptflow.pipeline.names import Scope, UnknownName, included_templates, unknown_names
-from gptflow.pipeline.prompts import PromptEnvironment
+from gptflow.pipeline.prompts import REMOVED_FILTERS, PromptEnvironment
 from gptflow.pipeline.template_folder import TemplateFolder
 from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.problems import Place, Problem, did_you_mean, place_in_text
@@ -197,9 +197,8 @@ def _name_problem(text: Text, unknown: UnknownName, scope: Scope) -> Problem:
     suggestion = f"did you mean {meant!r}?" if meant else ""
     if unknown.kind in ("filter", "test"):
         listed = f"Jinja's {unknown.kind}s are in its template designer documentation"
-        return Problem(
-            f"there is no {unknown.kind} {name!r} ({text.what})", place, suggestion or listed
-        )
+        hint = REMOVED_FILTERS.get(name) or suggestion or listed
+        return Problem(f"there is no {unknown.kind} {name!r} ({text.what})", place, hint)
     if unknown.kind == "name" and scope.has_vars_only:
         message = f"no var is named {name!r} ({text.what})"
         known = f"only vars can be named here: {_shortened(sorted(scope.vars)) or 'there are none'}"

@@ -96,6 +96,13 @@ def test_an_unknown_name_is_underlined(prompt: str, message: str, hint: str) -> 
     assert (problem.message, problem.hint) == (f"{message} {OF_PROMPT}", hint)
 
 
+def test_a_filter_that_makes_another_prompt_each_time_is_refused() -> None:
+    problem = check(step("prompt: '{{ labels | «random» }}'"))
+    assert "random" in problem.message
+    assert problem.hint is not None
+    assert "the same each time" in problem.hint
+
+
 def test_a_filter_that_is_like_none_points_at_the_documentation() -> None:
     problem = check(step("prompt: '{{ text | «qqqqqq» }}'"))
     assert "template designer documentation" in (problem.hint or "")
