@@ -49,7 +49,7 @@ class Config:
     origin: str = ""
     """Where this comes from: the path of the file, or the name of the variable."""
     notes: tuple[str, ...] = ()
-    """What is odd about it but no error."""
+    """What is odd about it but no error: a run says it before its first call."""
 
 
 class _Problem(NamedTuple):
@@ -200,18 +200,26 @@ def _contradictions(read: ConfigFile) -> Iterator[_Problem]:
     if read.key_index >= len(read.key_list):
         last = len(read.key_list) - 1
         yield _Problem(("key_index",), f"is {read.key_index}, but the last key is {last}")
-    names = [item.name for item in read.key_list]
-    for index, name in enumerate(names):
-        if name is not None and name in names[:index]:
-            yield _Problem(("key_list", index, "name"), f"is {name!r}, as another key is called")
+    unnamed = {_name(item, index) for index, item in enumerate(read.key_list) if not item.name}
+    taken = set(unnamed)
+    for index, item in enumerate(read.key_list):
+        if item.name in taken:
+            told = f"is {item.name!r}, as another key is called"
+            why = "a key without a name is called after its place" if item.name in unnamed else None
+            yield _Problem(("key_list", index, "name"), told, why)
+        taken.add(_name(item, index))
+
+
+def _name(item: KeyItem, index: int) -> str:
+    return item.name or f"key {index + 1}"
 
 
 def _config(read: ConfigFile, origin: str) -> Config:
     entries: dict[tuple[str, str, str | None], KeyEntry] = {}
     notes = []
-    for number, item in enumerate(read.key_list, start=1):
+    for index, item in enumerate(read.key_list):
         entry = KeyEntry(
-            name=item.name or f"key {number}",
+            name=_name(item, index),
             api_key=Secret(item.api_key),
             base_url=item.base_url,
             organization=item.organization,

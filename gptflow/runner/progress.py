@@ -82,6 +82,8 @@ def opening_lines(
     elif prepared.config is not None:
         parts += [", ".join(prepared.plan.models), counted(len(prepared.config.keys), "key")]
     lines = [f"{prepared.spec.name}: {', '.join(parts)}"]
+    if prepared.config is not None:
+        lines += prepared.config.notes
     if beginning.retried_rows:
         lines.append(f"asks {counted(beginning.retried_rows, 'row')} again")
     elif not beginning.is_new and tally.pending:

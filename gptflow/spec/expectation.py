@@ -74,12 +74,9 @@ def _bounds(fragment: Fragment) -> str:
     least, most = fragment.get("minimum"), fragment.get("maximum")
     if least is not None and most is not None:
         return f" from {least:,} to {most:,}"
-    if least is not None:
-        return f" of at least {least:,}"
-    if most is not None:
-        return f" of at most {most:,}"
-    above = fragment.get("exclusiveMinimum")
-    return f" above {above:,}" if above is not None else ""
+    words = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "of at most"}
+    bounds = [f"{words[name]} {fragment[name]:,}" for name in words if name in fragment]
+    return f" {' and '.join(bounds)}" if bounds else ""
 
 
 def fits(value: object, fragment: Fragment) -> bool:

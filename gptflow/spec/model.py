@@ -246,7 +246,10 @@ class LimitsSpec(SpecModel):
     """What a call may take before it is given up."""
 
     timeout_s: float = Field(
-        default=120, gt=0, description="Seconds that one attempt of a call may take in all."
+        default=120,
+        gt=0,
+        le=86_400,
+        description="Seconds that one attempt of a call may take in all.",
     )
     attempts: int = Field(default=8, ge=1, description="Attempts of one call before its row fails.")
 

@@ -136,6 +136,20 @@ def test_names_must_differ(tmp_path: Path) -> None:
     assert "config.json:1:73: key_list[1].name" in complaint(tmp_path, f'{{"key_list": [{keys}]}}')
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        '{"api_key": "aa"}, {"api_key": "bb", "name": "key 1"}',
+        '{"api_key": "aa", "name": "key 2"}, {"api_key": "bb"}',
+    ],
+)
+def test_no_key_may_be_named_as_one_without_a_name_is_called(tmp_path: Path, keys: str) -> None:
+    told = complaint(tmp_path, f'{{"key_list": [{keys}]}}')
+
+    assert "as another key is called" in told
+    assert "called after its place" in told
+
+
 def test_a_key_that_stands_twice_counts_once_and_is_noted(tmp_path: Path) -> None:
     keys = '{"api_key": "aa"}, {"api_key": "aa"}, {"api_key": "bb"}'
     config = load(tmp_path, f'{{"key_index": 2, "key_list": [{keys}]}}')

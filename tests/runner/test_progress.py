@@ -117,10 +117,15 @@ def started(folder: Folder, store: Store) -> Callable[..., tuple[Prepared, Begin
 Started = Callable[..., tuple[Prepared, Beginning, Tally]]
 
 
-def with_keys(prepared: Prepared, count: int) -> Prepared:
+def with_keys(prepared: Prepared, count: int, *notes: str) -> Prepared:
     (key,) = keyless_config("http://127.0.0.1:1/v1", "any").keys
-    config = Config((key,) * count)
+    config = Config((key,) * count, notes=notes)
     return Prepared(prepared.spec, prepared.plan, prepared.source, prepared.choice, config)
+
+
+def test_a_run_says_what_is_odd_about_its_keys(folder: Folder, started: Started) -> None:
+    prepared = with_keys(folder.prepare(mock=False), 1, "key 2 is left out")
+    assert opening_lines(*started(prepared), None)[1:] == ["key 2 is left out"]
 
 
 def test_a_run_says_what_it_is(folder: Folder, started: Started) -> None:
