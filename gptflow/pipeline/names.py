@@ -5,7 +5,7 @@ Jinja's own parser says which names a template takes from outside; its lexer say
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,11 +40,20 @@ class Scope:
         """Everything that can be named without a namespace."""
         return {*NAMESPACES, *self.vars, *(self.columns or ()), *self.fields}
 
-    def members(self, namespace: str) -> frozenset[str] | None:
-        """What `namespace.` can be followed by; None where anything can."""
-        if namespace == "row":
-            return None if self.columns is None else frozenset(self.columns)
-        return self.vars if namespace == "vars" else frozenset(self.steps)
+    def members(self, *path: str) -> Collection[str] | None:
+        """What can follow a path such as steps.label; None where anything can."""
+        match path:
+            case ("row",):
+                return self.columns
+            case ("vars",):
+                return self.vars
+            case ("steps",):
+                return self.steps
+            case ("steps", name) if name in self.steps:
+                return STEP_ATTRIBUTES
+            case ("steps", name, "fields") if name in self.steps:
+                return self.steps[name]
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,7 @@ class UnknownName:
     name: str
     offset: int
     kind: str = "name"
-    """"name"; "row", "vars" or "steps" for what follows one of these; "filter" or "test"."""
+    """"name"; "row", "vars", "steps.label" for what follows one of these; "filter" or "test"."""
     candidates: frozenset[str] = frozenset()
     """What could stand there."""
 
@@ -83,17 +92,19 @@ def unknown_names(environment: Environment, text: str, scope: Scope) -> list[Unk
 def _unknown_members(
     tree: nodes.Template, tokens: list[NameToken], scope: Scope, outside: set[str]
 ) -> Iterator[UnknownName]:
-    """Uses such as `row.txet` and `steps.lable`, where the namespace is ours."""
-    for namespace, name, line in _member_uses(tree):
-        members = scope.members(namespace) if namespace in outside else None
-        if members is None or name in members or (namespace != "steps" and hasattr(dict, name)):
+    """Uses such as `row.txet`, `steps.lable` and `steps.label.repyl`, where the owner is ours."""
+    for (*owner, name), line in _member_uses(tree):
+        members = scope.members(*owner) if owner[0] in outside else None
+        is_method = owner != ["steps"] and hasattr(dict, name)
+        if members is None or name in members or is_method:
             continue
         places = [
             token.offset
             for token in tokens
             if token.name == name and token.line == line and token.before in (".", "[")
         ]
-        yield UnknownName(name, places[0] if places else 0, namespace, members)
+        kind = ".".join(owner)
+        yield UnknownName(name, places[0] if places else 0, kind, frozenset(members))
 
 
 def _unknown_filters(
@@ -125,16 +136,26 @@ def _lenient(environment: Environment) -> Environment:
     return overlay
 
 
-def _member_uses(tree: nodes.Template) -> Iterator[tuple[str, str, int]]:
-    for attribute in tree.find_all(nodes.Getattr):
-        if isinstance(attribute.node, nodes.Name) and attribute.node.name in NAMESPACES:
-            yield attribute.node.name, attribute.attr, attribute.lineno
-    for item in tree.find_all(nodes.Getitem):
-        owner, key = item.node, item.arg
-        if not (isinstance(owner, nodes.Name) and owner.name in NAMESPACES):
-            continue
-        if isinstance(key, nodes.Const) and isinstance(key.value, str):
-            yield owner.name, key.value, item.lineno
+def _member_uses(tree: nodes.Template) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The paths that begin with a namespace, such as ("row", "text"), with their lines."""
+    for use in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        path = _path(use)
+        if path and path[0] in NAMESPACES:
+            yield path, use.lineno
+
+
+def _path(node: nodes.Node) -> tuple[str, ...]:
+    """The names in `a.b["c"]`; none where one of them is only known when it runs."""
+    if isinstance(node, nodes.Name):
+        return (node.name,)
+    if isinstance(node, nodes.Getattr):
+        name: object = node.attr
+    elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        name = node.arg.value
+    else:
+        return ()
+    owner = _path(node.node)
+    return (*owner, name) if owner and isinstance(name, str) else ()
 
 
 def _tested_names(tree: nodes.Template) -> Iterator[str]:

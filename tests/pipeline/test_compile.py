@@ -149,6 +149,20 @@ def test_fields_of_earlier_steps_are_known_and_those_of_later_ones_are_not() -> 
 # ------------------------------------------------------------------ files
 
 
+@pytest.mark.parametrize(
+    ("use", "message", "hint"),
+    [
+        ("«repyl»", "steps.label has no 'repyl'", "it has fields, reply. Did you mean 'reply'?"),
+        ("fields.«lable»", "steps.label.fields has no 'lable'", "Did you mean 'label'?"),
+    ],
+)
+def test_what_a_step_does_not_have_is_underlined(use: str, message: str, hint: str) -> None:
+    first = step("prompt: x\nextract: {label: text}")
+    problem = check(f"{first}  - name: second\n    prompt: '{{{{ steps.label.{use} }}}}'\n")
+    assert problem.message.startswith(message)
+    assert (problem.hint or "").endswith(hint)
+
+
 @pytest.mark.parametrize("name", ["none.j2", "../secret.txt", "/etc/passwd", "a" * 300, "link.j2"])
 def test_an_include_comes_from_the_templates_folder(folder: Path, name: str) -> None:
     (folder / "prompts" / "link.j2").symlink_to(folder / "secret.txt")

@@ -19,6 +19,7 @@ def unknown(text: str, scope: Scope = SCOPE) -> list[tuple[str, int]]:
 
 def test_columns_vars_fields_and_namespaces_are_known() -> None:
     text = "{{ text }}{{ labels }}{{ label }}{{ row.id }}{{ vars.labels }}{{ steps.label.reply }}"
+    text += "{{ steps.label.fields.reason }}{{ steps.label.fields.items() }}{{ row[labels].x }}"
     assert unknown(text) == []
 
 
@@ -53,6 +54,9 @@ def test_a_name_that_the_template_tests_may_be_missing(text: str) -> None:
         ("{{ row['txet'] }}", "txet", 8),
         ("{{ vars.lables }}", "lables", 8),
         ("{{ steps.lable.reply }}", "lable", 9),
+        ("{{ steps.label.repyl }}", "repyl", 15),
+        ("{{ steps['label']['repyl'] }}", "repyl", 19),
+        ("{{ steps.label.fields.lable }}", "lable", 22),
     ],
 )
 def test_a_namespace_has_only_its_members(text: str, name: str, offset: int) -> None:
