@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gptflow.records import Failure
+    from gptflow.records import Failure, Reply
     from gptflow.spec.problems import Problem
 
 
@@ -105,11 +105,13 @@ class StoreCorrupt(StoreError):
 
 
 class CallFailed(GptflowError):
-    """A call has no reply, and will have none. The reason is `failure`."""
+    """A call has no reply that can be used, and will have none. The reason is `failure`."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, reply: Reply | None = None) -> None:
+        """`reply`: what came all the same and was paid for, such as a refusal."""
         super().__init__(failure.message)
         self.failure = failure
+        self.reply = reply
 
 
 class RowFailed(GptflowError):

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
+from gptflow.records import Reply
+
 
 class Response(msgspec.Struct, frozen=True):
     """A whole HTTP response."""
@@ -67,3 +69,6 @@ class Flaw(msgspec.Struct, frozen=True):
     message: str
     text: str | None = None
     """What the model did say, if anything."""
+    reply: Reply | None = None
+    """The response as a reply, where it was paid for: the store keeps it, and a later run that
+    asks the same is told the same."""

@@ -30,6 +30,7 @@ from gptflow.engine.keys import KeyPool, Lease
 from gptflow.engine.verdicts import (
     Verdict,
     VerdictKind,
+    failure_of,
     judge_fault,
     judge_flaw,
     judge_response,
@@ -56,6 +57,8 @@ class _Lost(NamedTuple):
     failure: Failure
     outcome: Outcome
     url: str
+    reply: Reply | None = None
+    """What was paid for all the same: a refusal, or a reply without content."""
 
 
 class Engine:
@@ -128,7 +131,7 @@ class Engine:
             raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
         answer = await self._answer(call, body, prefer)
         if isinstance(answer, _Lost):
-            raise CallFailed(answer.failure)
+            raise CallFailed(answer.failure, answer.reply)
         return answer
 
     async def complete(self, call: Call, *, prefer: str | None = None) -> Reply:
@@ -165,14 +168,14 @@ class Engine:
             if isinstance(verdict, Reply):
                 took_s = self._clock.now() - began
                 self._dispatcher.settle(lease, None)
-                return msgspec.structs.replace(
-                    verdict, key_name=lease.key.name, attempts=sent, latency_s=took_s
-                )
+                return _served(verdict, lease, sent, took_s)
             self._settle(lease, verdict, outcome)
             charged += verdict.kind in _CHARGED
             allowed = min(self._attempts, verdict.tries or self._attempts)
             if verdict.kind in _FINAL or charged >= allowed:
-                return _Lost(_failure(call, verdict, charged), outcome, lease.key.base_url)
+                failure = failure_of(verdict, call.step, attempts=charged)
+                reply = verdict.reply and _served(verdict.reply, lease, sent)
+                return _Lost(failure, outcome, lease.key.base_url, reply)
             if verdict.kind is VerdictKind.RETRY:
                 avoid = lease.key.name
                 await self._back_off(call, lease, verdict, outcome, charged)
@@ -276,13 +279,8 @@ def _news(lease: Lease, verdict: Verdict, rest_s: float) -> Event | None:
             return None
 
 
-def _failure(call: Call, verdict: Verdict, charged: int) -> Failure:
-    return Failure(
-        kind=verdict.failure,
-        message=f"{verdict.message} ({verdict.hint})" if verdict.hint else verdict.message,
-        step=call.step,
-        status=verdict.status,
-        code=verdict.code,
-        attempts=charged,
-        reply=verdict.text,
+def _served(reply: Reply, lease: Lease, attempts: int, latency_s: float = 0.0) -> Reply:
+    """A reply with how it was come by."""
+    return msgspec.structs.replace(
+        reply, key_name=lease.key.name, attempts=attempts, latency_s=latency_s
     )

@@ -15,7 +15,7 @@ import msgspec
 from gptflow.engine.attempt import FaultKind, Flaw, FlawKind, Response, TransportFault
 from gptflow.engine.error_body import ErrorBody, read_error
 from gptflow.engine.limits import header, parse_wait
-from gptflow.records import FailureKind
+from gptflow.records import Failure, FailureKind, Reply
 
 
 class VerdictKind(StrEnum):
@@ -57,6 +57,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """Attempts after which asking again is throwing money away; None: as many as allowed."""
     text: str | None = None
     """What the model did say, if anything."""
+    reply: Reply | None = None
+    """The response as a reply, where it was paid for."""
 
 
 _NO_MONEY, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _SERVER_ERROR = 402, 403, 404, 429, 500
@@ -182,17 +184,51 @@ def judge_flaw(flaw: Flaw, response: Response, now_wall: float) -> Verdict:
             return _judge_inner(response, now_wall)
         case FlawKind.REFUSED:
             kind, failure = VerdictKind.REFUSED, FailureKind.REFUSED
-            return Verdict(kind, flaw.message, failure=failure, status=status, text=flaw.text)
+            return Verdict(
+                kind,
+                flaw.message,
+                failure=failure,
+                status=status,
+                text=flaw.text,
+                reply=flaw.reply,
+            )
         case FlawKind.CUT_OFF:
-            hint = "raise max_tokens"
-            empty = FailureKind.EMPTY
-            return Verdict(again, flaw.message, failure=empty, status=status, hint=hint, tries=1)
+            return Verdict(
+                again,
+                flaw.message,
+                failure=FailureKind.EMPTY,
+                status=status,
+                hint="raise max_tokens",
+                tries=1,
+                reply=flaw.reply,
+            )
         case FlawKind.EMPTY:  # each of these was paid for
-            return Verdict(again, flaw.message, failure=FailureKind.EMPTY, status=status, tries=3)
+            return Verdict(
+                again,
+                flaw.message,
+                failure=FailureKind.EMPTY,
+                status=status,
+                tries=3,
+                reply=flaw.reply,
+            )
         case FlawKind.UNREADABLE | FlawKind.BROKEN_OFF:
             return Verdict(
                 again, flaw.message, failure=FailureKind.SERVER, status=status, text=flaw.text
             )
+
+
+def failure_of(verdict: Verdict, step: str, *, attempts: int) -> Failure:
+    """What a call has failed with whose last verdict this is."""
+    return Failure(
+        kind=verdict.failure,
+        message=f"{verdict.message} ({verdict.hint})" if verdict.hint else verdict.message,
+        step=step,
+        status=verdict.status,
+        code=verdict.code,
+        attempts=attempts,
+        replies=0 if verdict.reply is None else 1,
+        reply=verdict.text,
+    )
 
 
 def judge_response(response: Response, now_wall: float) -> Verdict:

@@ -12,7 +12,6 @@ import msgspec
 
 from gptflow.engine.attempt import Flaw, FlawKind
 from gptflow.engine.error_body import one_line, read_error
-from gptflow.errors import StoreCorrupt
 from gptflow.records import Call, Reply, Usage
 
 
@@ -70,39 +69,28 @@ def decode(body: bytes) -> Reply | Flaw:
     return _reply(completion, body)
 
 
-def decode_stored(body: bytes) -> Reply:
-    """The reply in a body that was accepted once and comes out of the store.
-
-    Raises:
-        StoreCorrupt: it is no reply any more.
-    """
-    reply = decode(body)
-    if isinstance(reply, Flaw):
-        raise StoreCorrupt(f"a stored reply cannot be read: {reply.message}")
-    return reply
-
-
 def _reply(completion: _Completion, body: bytes) -> Reply | Flaw:
     choice = completion.choices[0]
     message = choice.message
     text, finish_reason = message.content or "", choice.finish_reason
-    if message.refusal or finish_reason == "content_filter":
-        reason = message.refusal or "the content filter cut the reply off"
-        return Flaw(FlawKind.REFUSED, one_line(reason), text or message.refusal)
-    if finish_reason == "error":
-        return Flaw(FlawKind.BROKEN_OFF, "the server failed while it generated", text or None)
-    if not text and not message.tool_calls:
-        if finish_reason == "length":
-            return Flaw(FlawKind.CUT_OFF, "the token limit came before any content")
-        return Flaw(FlawKind.EMPTY, "the reply has no content")
     # A missing finish_reason is a cut stream by the book, but some local servers never send one.
-    return Reply(
+    reply = Reply(
         text=text,
         finish_reason=finish_reason,
         usage=_counted(completion.usage),
         model=completion.model or "",
         body=body,
     )
+    if message.refusal or finish_reason == "content_filter":
+        reason = message.refusal or "the content filter cut the reply off"
+        return Flaw(FlawKind.REFUSED, one_line(reason), text or message.refusal, reply)
+    if finish_reason == "error":
+        return Flaw(FlawKind.BROKEN_OFF, "the server failed while it generated", text or None)
+    if text or message.tool_calls:
+        return reply
+    if finish_reason == "length":
+        return Flaw(FlawKind.CUT_OFF, "the token limit came before any content", None, reply)
+    return Flaw(FlawKind.EMPTY, "the reply has no content", None, reply)
 
 
 def _counted(usage: _Usage | None) -> Usage:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from gptflow.engine.wire import decode_stored
-from gptflow.errors import GptflowError, RowFailed
+from gptflow.engine.stored import stored_reply
+from gptflow.errors import CallFailed, GptflowError, RowFailed
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
@@ -84,8 +84,8 @@ def _look(plan: Plan, row: Row, archive: Archive, sums: _Sums) -> None:
         call = next(conversation)
         while (body := archive.find_reply(call.key)) is not None:
             sums.reused += 1
-            call = conversation.send(decode_stored(body))
-    except (StopIteration, RowFailed):
+            call = conversation.send(stored_reply(call, body))
+    except (StopIteration, CallFailed, RowFailed):
         return
     except GptflowError:
         raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gptflow.data.json_text import encoded
-from gptflow.engine.wire import decode_stored
+from gptflow.engine.stored import stored_reply
 from gptflow.errors import CallFailed, DataError, GptflowError, RowFailed, RunStopped
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
@@ -122,7 +122,10 @@ class Worker:
         try:
             fields = await self._fields(row, asked)
             result = _result(row, asked, fields=encoded(fields))
-        except (CallFailed, RowFailed) as failed:
+        except CallFailed as failed:
+            asked.truncated |= failed.reply is not None and failed.reply.truncated
+            result = _result(row, asked, failure=failed.failure)
+        except RowFailed as failed:
             result = _result(row, asked, failure=failed.failure)
         except GptflowError:
             raise  # the run's business, not the row's
@@ -166,21 +169,25 @@ class Worker:
         """
         body = self._archive.find_reply(call.key)
         asked = self._asking.get(call.key)
-        if body is not None:
-            reply = decode_stored(body)
-        elif asked is not None:
-            reply = await asyncio.shield(asked)
-        else:
-            reply = await self._ask(call, prefer)
         reused = body is not None or asked is not None
+        try:
+            if body is not None:
+                reply = stored_reply(call, body)
+            elif asked is not None:
+                reply = await asyncio.shield(asked)
+            else:
+                reply = await self._ask(call, prefer)
+        except CallFailed as failed:
+            if failed.reply is not None:  # a refusal is an answer too: it is paid, and reused
+                self._emit(CallAnswered(call.step, call.model, failed.reply.usage, reused))
+            raise
         self._emit(CallAnswered(call.step, call.model, reply.usage, reused))
         return reply
 
     async def _ask(self, call: Call, prefer: str | None) -> Reply:
         asked = self._asking[call.key] = asyncio.get_running_loop().create_future()
         try:
-            reply = await self._engine.ask(call, prefer=prefer)
-            await self._archive.save_reply(call, reply)
+            reply = await self._ask_and_store(call, prefer)
         except asyncio.CancelledError:
             asked.cancel()
             raise
@@ -191,6 +198,16 @@ class Worker:
         finally:
             del self._asking[call.key]
         asked.set_result(reply)
+        return reply
+
+    async def _ask_and_store(self, call: Call, prefer: str | None) -> Reply:
+        try:
+            reply = await self._engine.ask(call, prefer=prefer)
+        except CallFailed as failed:
+            if failed.reply is not None:
+                await self._archive.save_reply(call, failed.reply)
+            raise
+        await self._archive.save_reply(call, reply)
         return reply
 
 

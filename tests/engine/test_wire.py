@@ -7,8 +7,11 @@ import pytest
 
 from gptflow.engine import wire
 from gptflow.engine.attempt import Flaw, FlawKind
-from gptflow.errors import StoreCorrupt
-from gptflow.records import Call, Reply, Usage
+from gptflow.engine.stored import stored_reply
+from gptflow.errors import CallFailed, StoreCorrupt
+from gptflow.records import Call, FailureKind, Reply, Usage
+
+CALL = Call(b"k", "label", "m", [{"role": "user", "content": "hi"}], {})
 
 
 def body(message: Any, finish: Any = "stop", **more: Any) -> bytes:
@@ -138,9 +141,19 @@ def test_a_refused_reply_keeps_what_the_model_said() -> None:
 def test_a_stored_body_reads_as_it_did() -> None:
     raw = body({"content": "hi"})
 
-    assert wire.decode_stored(raw) == wire.decode(raw)
+    assert stored_reply(CALL, raw) == wire.decode(raw)
 
 
 def test_a_stored_body_that_is_no_reply_is_a_corrupt_store() -> None:
     with pytest.raises(StoreCorrupt, match="stored reply"):
-        wire.decode_stored(b"{")
+        stored_reply(CALL, b"{")
+
+
+def test_a_stored_refusal_is_the_same_failure_again() -> None:
+    raw = body({"content": None, "refusal": "I cannot."}, usage={"prompt_tokens": 5})
+    with pytest.raises(CallFailed) as caught:
+        stored_reply(CALL, raw)
+    failure = caught.value.failure
+    assert (failure.kind, failure.step, failure.replies) == (FailureKind.REFUSED, "label", 1)
+    assert caught.value.reply is not None
+    assert caught.value.reply.usage.prompt_tokens == 5

@@ -314,3 +314,19 @@ def test_new_answers_stay_wanted_when_a_fresh_run_is_followed_by_an_edit(project
     project.gptflow("run", "spec.yaml")
     assert fresh < 10
     assert len(project.asked()) == 11 - fresh
+
+
+REFUSED = [{"failures": [{"name": "refusal", "match": "bad"}]}]
+
+
+@pytest.mark.parametrize("project", REFUSED, indirect=True)
+def test_a_refusal_is_stored_and_counted_and_asked_again_only_by_retry(project: Project) -> None:
+    said = project.run_json("spec.yaml", code=1)
+    assert (said["failed"], said["calls"]) == (1, 3)
+    assert len(project.asked()) == 3
+    edited = ("--set", "steps.label.extract.label.type=str")
+    said = project.run_json("spec.yaml", *edited, code=1)
+    assert (said["failed"], said["calls"], said["reused_calls"]) == (1, 0, 3)
+    assert project.asked() == []
+    project.gptflow("run", "spec.yaml", *edited, "--retry", "failed", code=1)
+    assert project.asked() == ["Label bad as one of positive, negative."]
