@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from gptflow.pipeline.extract.invalid import BadExtractor
 from gptflow.pipeline.extract.schema import FromSchema
 from gptflow.pipeline.identity import CallIdentity, digest_of, in_canonical_order
 from gptflow.pipeline.name_check import FieldAt, name_problems
-from gptflow.pipeline.names import Scope
+from gptflow.pipeline.names import Scope, names_of
 from gptflow.pipeline.plan import Plan, StepPlan, Turn
 from gptflow.pipeline.prompts import RENDER_ERRORS
 from gptflow.pipeline.template_folder import TemplateFolder
@@ -43,6 +44,8 @@ from gptflow.spec.paths import templates_folder
 from gptflow.spec.problems import Problem, in_order
 
 ENDPOINT = "chat/completions"
+MAX_ROW_CHARS = 120
+"""Of a row in a message."""
 
 
 def compile_plan(
@@ -336,21 +339,16 @@ def _predicate(
     """An expression as a question about a row's columns."""
 
     def holds(columns: Mapping[str, Any]) -> bool:
-        names = {**spec_vars, **columns, "row": columns, "vars": spec_vars}
         try:
-            return bool(expression(names))
+            return bool(expression(names_of(spec_vars, columns)))
         except RENDER_ERRORS as error:
+            row = shorten(str(dict(columns)), MAX_ROW_CHARS, placeholder=" ...")
             raise DataError(
-                f"source.where cannot be evaluated for the row {_shortened(columns)}: {error}",
+                f"source.where cannot be evaluated for the row {row}: {error}",
                 hint="test for what may be missing: title is defined and title",
             ) from error
 
     return holds
-
-
-def _shortened(columns: Mapping[str, Any]) -> str:
-    text = str(dict(columns))
-    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _as_text(value: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gptflow.errors import RowFailed
 from gptflow.pipeline.extract.invalid import Invalid
+from gptflow.pipeline.names import names_of
 from gptflow.pipeline.plan import Plan, StepPlan
 from gptflow.pipeline.prompts import RENDER_ERRORS
 from gptflow.records import Call, Failure, FailureKind, Fields, Message, Reply, Row
@@ -31,9 +32,8 @@ def converse(plan: Plan, row: Row) -> Conversation:
     Raises:
         RowFailed: a template cannot be rendered for this row, or no reply was accepted.
     """
-    names: Names = {**plan.vars, **row.columns, "row": row.columns, "vars": plan.vars}
     steps: dict[str, Any] = {}
-    names["steps"] = steps
+    names: Names = names_of(plan.vars, row.columns) | {"steps": steps}
     messages: list[Message] = []
     fields: Fields = {}
     for step in plan.steps:

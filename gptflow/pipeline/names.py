@@ -5,7 +5,7 @@ Jinja's own parser says which names a template takes from outside; its lexer say
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,11 @@ from jinja2.meta import find_undeclared_variables
 
 NAMESPACES = ("row", "vars", "steps")
 STEP_ATTRIBUTES = ("reply", "fields")
+
+
+def names_of(spec_vars: dict[str, Any], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """What every template sees of a row, by name; a conversation adds its steps."""
+    return {**spec_vars, **columns, "row": columns, "vars": spec_vars}
 
 
 @dataclass(frozen=True, slots=True)
