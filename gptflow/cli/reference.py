@@ -18,6 +18,7 @@ import click
 from pydantic import BaseModel
 
 from gptflow.cli import main
+from gptflow.data.sinks.failed import ERROR_KEYS
 from gptflow.engine.config_file import ConfigFile, KeyItem
 from gptflow.records import Failure, FailureKind
 from gptflow.spec.expectation import Fragment, expected
@@ -105,7 +106,7 @@ def _documented(model: type[BaseModel]) -> Iterator[str]:
 
 def _failures() -> Iterator[str]:
     texts = attribute_docstrings(Failure).items()
-    rows = ((f"`{name}`", text) for name, text in texts if name != "reply")
+    rows = ((f"`{name}`", text) for name, text in texts if name in ERROR_KEYS)
     yield from _rows(("key", "meaning"), rows)
     kinds = attribute_docstrings(FailureKind).items()
     yield from _rows(("kind", "meaning"), ((f"`{kind.lower()}`", text) for kind, text in kinds))

@@ -68,6 +68,8 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     prepared = prepare(spec, choice, overrides=overrides)
     display = choose_display(sys.stderr, quiet=quiet)
     summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
+    if as_json and summary.message:
+        click.echo(f"stopped: {summary.message}", err=True)
     again = command_line(spec, choice, overrides, store)
     text = _json(summary) if as_json else report(summary, again)
     with suppress(OSError):  # what came of the run does not change where nobody reads of it

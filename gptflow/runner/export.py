@@ -10,7 +10,9 @@ from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
 from gptflow.errors import GptflowError, OutputError, UsageError
 from gptflow.records import RowStatus
+from gptflow.spec.load import read_spec
 from gptflow.spec.model import OutputFormat
+from gptflow.spec.paths import resolve_source
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import RunRecord
 
@@ -69,6 +71,7 @@ def export_file(
 ) -> Exported:
     """Writes the done rows of a run to a file, which is whole or absent. As `export_rows`."""
     output_format = output_format_of(output)
+    _refuse_source(store, output, run_id)
     with WholeFile(output) as file:
         try:
             exported = export_rows(
@@ -82,6 +85,16 @@ def export_file(
             file.abandon()
             raise
         return exported
+
+
+def _refuse_source(store: Path, output: Path, run_id: int | None) -> None:
+    """An export must not take the place of the data it came from, nor of the store."""
+    with StoreReader(store) as reader:
+        spec_file = Path(_run(reader, run_id).spec_file)
+    spec = read_spec(spec_file).spec if spec_file.is_file() else None
+    sources = resolve_source(spec) if spec is not None else []
+    if output.resolve() in [path.resolve() for path in (store, *sources)]:
+        raise UsageError(f"{output} is what the rows came from", hint="choose another file")
 
 
 def _run(reader: StoreReader, run_id: int | None) -> RunRecord:

@@ -14,11 +14,12 @@ from gptflow.data.selection import Selection
 from gptflow.data.sources.source import Source, first_columns, open_source
 from gptflow.data.survey import Survey
 from gptflow.engine.config import Config
-from gptflow.errors import DataError, SpecError
+from gptflow.errors import DataError, SpecError, UsageError
 from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
 from gptflow.runner.server import MOCK, ServerChoice
+from gptflow.spec.companion import companions, simulated_path
 from gptflow.spec.load import Draft, read_spec
 from gptflow.spec.model import Spec
 from gptflow.spec.paths import resolve_output
@@ -51,12 +52,21 @@ class Prepared:
         """The file for the finished rows. Simulated rows never take the place of real ones."""
         path = resolve_output(self.spec)
         if self.choice.name == MOCK:
-            return path.with_name(f"{path.stem}.simulated{path.suffix}")
+            return simulated_path(path)
         return path
 
     def store_path(self, chosen: Path | None) -> Path:
-        """The file of the store."""
-        return chosen or STORE_FOLDER / f"{self.spec.name}.db"
+        """The file of the store.
+
+        Raises:
+            UsageError: it is a file that the run would write over.
+        """
+        path = chosen or STORE_FOLDER / f"{self.spec.name}.db"
+        if path.resolve() in (self.output, *companions(self.output)):
+            raise UsageError(
+                f"{path} cannot be the store: the output goes there", hint="choose another --store"
+            )
+        return path
 
     def rows(self, first: int, last: int) -> Iterator[Row]:
         """The rows of a run from position `first` up to `last`; for looking, not for running.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,9 @@ class ServerChoice:
         """Sets the answers of simulators and local models apart in the store; "" for paid ones."""
         if self.mock:
             return MOCK
-        if self.local:
-            return f"local:{self.weights.stem if self.weights else 'SmolLM2-135M-Instruct'}"
-        return ""
+        if self.weights:
+            return f"local:{self.weights.stem}-{_file_digest(self.weights)}"
+        return "local:SmolLM2-135M-Instruct" if self.local else ""
 
     def find_config(self, environ: Mapping[str, str]) -> Config | None:
         """The keys, where they are what answers. Nothing is started yet, but all is checked.
@@ -124,3 +125,13 @@ def _local_model(choice: ServerChoice) -> Iterator[Server]:
 def keyless_config(base_url: str, name: str) -> Config:
     """A configuration for a server on this machine, which asks for no key."""
     return Config((KeyEntry(name, Secret("none-needed"), base_url),), origin=base_url)
+
+
+def _file_digest(path: Path) -> str:
+    """Tells model files of one name apart, by size and beginning: they are too large to hash."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 20)
+        return blake2b(head + str(path.stat().st_size).encode(), digest_size=4).hexdigest()
+    except OSError:
+        return "missing"  # which `find_config` tells with a hint

@@ -34,6 +34,16 @@ def test_the_done_rows_go_to_standard_output_and_their_number_does_not(ran: Gptf
     assert list(rows[0]) == ["id", "text", "label", "apology"]
 
 
+@pytest.mark.parametrize("output", ["reviews.jsonl", ".gptflow/reviews.db"])
+def test_what_the_rows_came_from_is_not_written_over(
+    ran: Gptflow, folder: Path, output: str
+) -> None:
+    before = (folder / output).read_bytes()
+    said = ran("export", "reviews", "-o", output)
+    assert said.code == 2
+    assert (folder / output).read_bytes() == before
+
+
 @pytest.mark.parametrize("store", ["reviews", "reviews.db", ".gptflow/reviews.db"])
 def test_a_store_is_named_by_its_file_or_its_pipeline(ran: Gptflow, store: str) -> None:
     assert ran("export", store).err.endswith("2 rows\n")

@@ -30,7 +30,7 @@ KEYS = '{"key_index": 0, "key_list": [{"api_key": "sk-any", "name": "%s"}]}'
         (ServerChoice(config=Path("keys.json")), ""),
         (ServerChoice(mock=True), MOCK),
         (ServerChoice(local=True), "local:SmolLM2-135M-Instruct"),
-        (ServerChoice(local=True, weights=Path("models/tiny.gguf")), "local:tiny"),
+        (ServerChoice(local=True, weights=Path("models/tiny.gguf")), "local:tiny-missing"),
     ],
 )
 def test_answers_of_simulators_and_local_models_have_a_name_of_their_own(
@@ -153,3 +153,13 @@ def test_a_scenario_that_says_what_to_reply_is_obeyed(folder: Folder) -> None:
         "same.yaml", server=ServerChoice(mock=True, scenario=Path("scenario.yaml"))
     )
     assert {row["story"] for row in result.iter_rows()} == {"Once upon a time."}
+
+
+def test_model_files_of_the_same_name_have_names_of_their_own(tmp_path: Path) -> None:
+    names = set()
+    for folder in ("a", "b"):
+        weights = tmp_path / folder / "model.gguf"
+        weights.parent.mkdir()
+        weights.write_bytes(b"GGUF" + folder.encode())
+        names.add(ServerChoice(local=True, weights=weights).name)
+    assert len(names) == 2

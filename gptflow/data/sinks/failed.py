@@ -11,7 +11,9 @@ from gptflow.spec.companion import failed_path
 
 __all__ = ["FailedSink", "failed_path", "remove_failed"]
 
-_ERROR = ("kind", "message", "step", "status", "code", "attempts")
+ERROR_KEYS = ("kind", "message", "step", "status", "code", "attempts")
+"""What `error` tells of a records.Failure."""
+
 _BEGINNING = b'{"row":'
 
 
@@ -27,7 +29,7 @@ class FailedSink:
     def write(self, result: RowResult) -> None:
         """Append a row that failed."""
         assert result.failure is not None
-        error = {name: getattr(result.failure, name) for name in _ERROR}
+        error = {name: getattr(result.failure, name) for name in ERROR_KEYS}
         row = _BEGINNING + result.raw
         self._stream.write(
             row

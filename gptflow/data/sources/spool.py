@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import atexit
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -17,8 +17,8 @@ CHUNK_BYTES = 1 << 20
 def spool(stdin: BinaryIO, folder: Path, suffix: str) -> Path:
     """Copy standard input to a file in `folder` that is named after its content.
 
-    The same content leads to the same file, untouched, so that a run that is started again with
-    the same input goes on. The file can be read by its owner alone.
+    It is there for this process alone, and can be read by its owner alone: a run that is started
+    again is given its input again.
 
     Raises:
         DataError: standard input is a terminal, cannot be read, or cannot be put into the folder.
@@ -29,7 +29,7 @@ def spool(stdin: BinaryIO, folder: Path, suffix: str) -> Path:
             hint="pipe the data in: zcat data.jsonl.gz | gptflow run SPEC",
         )
     try:
-        return _copied(stdin, folder, suffix)
+        spooled = _copied(stdin, folder, suffix)
     except OSError as error:
         raise DataError(
             f"the source is standard input, which cannot be copied to {folder}: "
@@ -37,6 +37,8 @@ def spool(stdin: BinaryIO, folder: Path, suffix: str) -> Path:
             hint="run where files may be written and have room, or put the rows into a file and "
             "name it in source.path",
         ) from error
+    atexit.register(spooled.unlink, missing_ok=True)
+    return spooled
 
 
 def _copied(stdin: BinaryIO, folder: Path, suffix: str) -> Path:
@@ -49,7 +51,6 @@ def _copied(stdin: BinaryIO, folder: Path, suffix: str) -> Path:
                 digest.update(chunk)
                 copy.write(chunk)
             copy.flush()
-            os.fsync(copy.fileno())  # the run may be resumed from it after a power cut
             spooled = folder / f"stdin-{digest.hexdigest()}{suffix}"
             if not spooled.exists():
                 part.replace(spooled)
