@@ -40,6 +40,7 @@ bench: .venv/.dev  ## measure the figures of the README; takes minutes
 	$(BIN)/python benchmarks/cpu_per_row.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/kill.py
+	$(BIN)/python benchmarks/reuse.py
 
 clean:  ## remove what the targets made; the stores in .gptflow stay, their answers may be paid
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis pipelines/out

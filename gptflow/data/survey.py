@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
+from gptflow.data.excerpt import data_error
 from gptflow.data.key import identity_in, ledger_key
 from gptflow.data.record import Record
 from gptflow.data.selection import Selection, sample_rank
 from gptflow.data.sources.source import Source
+from gptflow.errors import DataError
+from gptflow.records import Columns
 from gptflow.spec.model import Sample
 
 Entry = tuple[int, int, bytes]
@@ -79,5 +82,13 @@ class Survey:
         where = self._selection.where
         for record in self._source.records():
             self.read = record.number + 1
-            if where is None or where(record.columns):
+            if where is None or _holds(where, record):
                 yield record
+
+
+def _holds(where: Callable[[Columns], bool], record: Record) -> bool:
+    try:
+        return where(record.columns)
+    except DataError as error:
+        place = (record.file, record.line)
+        raise data_error(place, error.message, text=record.raw, hint=error.hint) from None

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import msgspec
-from jinja2 import TemplateError, Undefined
+from jinja2 import TemplateError, Undefined, UndefinedError
 
 from gptflow.errors import DataError, SpecError
 from gptflow.pipeline.examples import numbered, read_examples
@@ -44,8 +43,6 @@ from gptflow.spec.paths import templates_folder
 from gptflow.spec.problems import Problem, in_order
 
 ENDPOINT = "chat/completions"
-MAX_ROW_CHARS = 120
-"""Of a row in a message."""
 
 
 def compile_plan(
@@ -342,11 +339,11 @@ def _predicate(
         try:
             return bool(expression(names_of(spec_vars, columns)))
         except RENDER_ERRORS as error:
-            row = shorten(str(dict(columns)), MAX_ROW_CHARS, placeholder=" ...")
-            raise DataError(
-                f"source.where cannot be evaluated for the row {row}: {error}",
-                hint="test for what may be missing: title is defined and title",
-            ) from error
+            hint = None
+            if isinstance(error, UndefinedError):
+                hint = "test for what may be missing: title is defined and title"
+            message = f"source.where cannot be evaluated for this row: {error}"
+            raise DataError(message, hint=hint) from error
 
     return holds
 

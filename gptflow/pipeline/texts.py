@@ -14,6 +14,7 @@ from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
 
 from gptflow.pipeline.names import Scope, UnknownName, included_templates, unknown_names
 from gptflow.pipeline.prompts import REMOVED_FILTERS, PromptEnvironment
+from gptflow.pipeline.syntax_place import syntax_stretch
 from gptflow.pipeline.template_folder import TemplateFolder
 from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.problems import Place, Problem, did_you_mean, place_in_text
@@ -42,18 +43,6 @@ class Text:
     def at(self, offset: int, length: int) -> Place:
         """The place of a stretch of `template`."""
         return self.place(max(0, offset - 3 * self.is_expression), length)
-
-    def line(self, number: int) -> Place:
-        """The place of a line of the text, from 1, without the white space around it."""
-        start, line = self._line(number)
-        indent = len(line) - len(line.lstrip())
-        return self.place(start + indent, max(1, len(line.strip())))
-
-    def _line(self, number: int) -> tuple[int, str]:
-        """Offset and text of a line."""
-        lines = self.text.split("\n")
-        index = min(number, len(lines)) - 1
-        return sum(len(line) + 1 for line in lines[:index]), lines[index]
 
 
 def spec_text(
@@ -133,7 +122,7 @@ class TextChecker:
         try:
             unknown = unknown_names(self.environment, text.template, scope)
         except TemplateSyntaxError as error:
-            self.problems.append(_syntax_problem(text, error))
+            self.problems.append(_syntax_problem(self.environment, text, error))
             return False
         self.problems += [_name_problem(text, name, scope) for name in unknown]
         includes = included_templates(self.environment, text.template)
@@ -182,13 +171,17 @@ def _include_hint(folder: Path, name: str) -> str:
     return near_file(folder, name) or rule
 
 
-def _syntax_problem(text: Text, error: TemplateSyntaxError) -> Problem:
+def _syntax_problem(
+    environment: PromptEnvironment, text: Text, error: TemplateSyntaxError
+) -> Problem:
+    offset, length = syntax_stretch(environment, text.template, error)
     message = (error.message or "template syntax error").rstrip(".")
     if text.is_expression:  # the braces around it are ours
+        length = min(length, len(text.text))
         message = message.replace("unexpected 'end of print statement'", "it ends too early")
         message = message.replace("'end of print statement'", "its end")
     message = f"{message[0].lower()}{message[1:]} ({text.what})"
-    return Problem(message, text.line(error.lineno))
+    return Problem(message, text.at(offset, length))
 
 
 def _name_problem(text: Text, unknown: UnknownName, scope: Scope) -> Problem:

@@ -121,12 +121,17 @@ def test_every_name_of_a_template_is_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        ("«Label {{ text»", "unexpected end of template, expected 'end of print statement'"),
-        ("«Label {{ text ! }}»", "unexpected char '!' at 14"),
-        ("«Label {% fi text %}»", "encountered unknown tag 'fi'"),
+        ("Label «{{ text»", "unexpected end of template, expected 'end of print statement'"),
+        ("Label {{ text «!» }}", "unexpected char '!' at 14"),
+        ("Label {% «fi» text %}", "encountered unknown tag 'fi'"),
+        ("Label {{ text «}»", "unexpected '}'"),
+        (
+            "Id {{ id }} {% if text «=» 1 %}x{% endif %}",
+            "expected token 'end of statement block', got '='",
+        ),
     ],
 )
-def test_template_syntax_is_underlined_with_its_line(prompt: str, message: str) -> None:
+def test_template_syntax_is_underlined_at_its_token(prompt: str, message: str) -> None:
     problem = check(step(f"prompt: {prompt}"))
     assert problem.message == f"{message} {OF_PROMPT}"
 
@@ -354,7 +359,7 @@ def test_the_columns_of_the_output_are_columns_or_fields(columns: str, hint: str
 EXPRESSIONS = [
     ("'«{{ text }}»'", "expected an expression without braces", "write it as in: label =="),
     ("«text ==»", "it ends too early", None),
-    ("«text ==== 3»", "unexpected '=='", None),
+    ("text «==»== 3", "unexpected '=='", None),
     ("«txet» == 1", "no column, field or var is named 'txet'", HAS_TEXT),
     ("text | «lenght» > 3", "there is no filter 'lenght'", "did you mean 'length'?"),
 ]
