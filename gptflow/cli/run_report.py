@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 from gptflow.data.sinks.failed import failed_path
 from gptflow.pipeline.texts import shown_path
@@ -13,6 +14,7 @@ from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.words import counted, duration, money, token_count
 
 REASONS_SHOWN = 3
+REASON_CHARS = 60
 
 
 def report(summary: RunSummary, again: Sequence[str]) -> str:
@@ -80,7 +82,7 @@ def _files(summary: RunSummary) -> Iterator[str]:
     rows = [(shown_path(summary.output), counted(summary.done, "row"))]
     if summary.failed:
         shown = summary.failures[:REASONS_SHOWN]
-        reasons = ", ".join(f"{group.message} {group.rows:,}" for group in shown)
+        reasons = ", ".join(f"{_reason(group.message)} {group.rows:,}" for group in shown)
         rows.append(
             (
                 shown_path(failed_path(summary.output)),
@@ -99,3 +101,8 @@ def _next(summary: RunSummary, again: Sequence[str]) -> str | None:
     if summary.failed:
         return shlex.join([*again, "--retry", "failed"])
     return None
+
+
+def _reason(message: str) -> str:
+    """A reason short enough to be one of several on a line."""
+    return shorten(message.rstrip("."), REASON_CHARS, placeholder="...")

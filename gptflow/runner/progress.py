@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO, cast
 
-from gptflow.engine.events import KeyExhausted, KeyRetired, ModelMissing
+from gptflow.engine.events import KeyExhausted, KeyRested, KeyRetired, ModelMissing
 from gptflow.runner.begin import Beginning
 from gptflow.runner.display import Display, NoDisplay
 from gptflow.runner.events import RunEvent
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S = 10.0
 PRICE_INTERVAL_S = 2.0
+LONG_REST_S = 60.0
+"""A key that rests longer is told at once: otherwise a run that waits looks like one that hangs."""
 Clock = Callable[[], float]
 
 
@@ -86,7 +88,7 @@ def opening_lines(
         lines += prepared.config.notes
     if beginning.retried_rows:
         lines.append(f"asks {counted(beginning.retried_rows, 'row')} again")
-    elif not beginning.is_new and tally.pending:
+    elif not beginning.is_new and tally.pending and tally.done + tally.failed:
         lines.append(f"goes on: {counted(tally.done + tally.failed, 'row')} ended before")
     reused = _reuse_words(beginning, foreseen)
     return [*lines, reused] if reused else lines
@@ -212,11 +214,18 @@ def draining_words(in_flight: int) -> str:
 
 
 def _words(event: RunEvent) -> str | None:
-    """A line for an event that a person should know of at once: a key is lost."""
+    """A line for an event that a person should know of at once: a key is lost, or rests long."""
     if isinstance(event, KeyExhausted):
-        return f"key {event.key_name} is spent: {event.message}"
+        return f"{_key(event.key_name)} is spent: {event.message}"
     if isinstance(event, KeyRetired):
-        return f"key {event.key_name} is out: {event.message}"
+        return f"{_key(event.key_name)} is out: {event.message}"
     if isinstance(event, ModelMissing):
-        return f"key {event.key_name} does not serve {event.model}: {event.message}"
+        return f"{_key(event.key_name)} does not serve {event.model}: {event.message}"
+    if isinstance(event, KeyRested) and event.wait_s >= LONG_REST_S:
+        return f"{_key(event.key_name)} rests for {duration(event.wait_s)}: {event.message}"
     return None
+
+
+def _key(name: str) -> str:
+    """A key as a sentence has it: keys without a name are called key 1, key 2."""
+    return name if name.startswith("key ") else f"key {name}"

@@ -145,7 +145,6 @@ def test_a_rehearsal_says_that_it_is_none(folder: Folder, started: Started) -> N
     ("changes", "foreseen", "line"),
     [
         ({"retried_rows": 1}, None, "asks 1 row again"),
-        ({"is_new": False}, None, "goes on: 0 rows ended before"),
         ({"reused_rows": 2_000}, None, "reuses 2,000 rows of earlier runs"),
         (
             {"reused_rows": 40},
@@ -168,6 +167,14 @@ def test_a_run_says_what_it_takes_over(
     started: Started, changes: dict[str, Any], foreseen: Forecast | None, line: str
 ) -> None:
     assert opening_lines(*started(**changes), foreseen)[1:] == [line]
+
+
+def test_a_run_that_goes_on_tells_what_ended_before_if_anything_did(started: Started) -> None:
+    prepared, beginning, tally = started(is_new=False)
+    assert opening_lines(prepared, beginning, tally, None)[1:] == []
+    tally.done, tally.failed = 1, 1
+    lines = opening_lines(prepared, beginning, tally, None)
+    assert lines[1:] == ["goes on: 2 rows ended before"]
 
 
 def test_a_forecast_without_reuse_is_no_news(started: Started) -> None:
@@ -201,6 +208,8 @@ def test_a_plain_line_comes_every_ten_seconds(started: Started) -> None:
 LOST = [
     (KeyExhausted("old", "no money"), "key old is spent: no money"),
     (KeyRetired("old", "unknown key"), "key old is out: unknown key"),
+    (KeyRetired("key 3", "unknown key"), "key 3 is out: unknown key"),
+    (KeyRested("main", 7200.0, "per day"), "key main rests for 2:00:00 h: per day"),
     (ModelMissing("old", "gpt-9", "no such model"), "key old does not serve gpt-9: no such model"),
 ]
 
