@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,11 +93,3 @@ def child_of(node: Node, part: str | int) -> Node | None:
     if isinstance(node, ListNode) and isinstance(part, int) and 0 <= part < len(node.items):
         return node.items[part]
     return None
-
-
-def children_of(node: Node) -> Iterator[Node]:
-    """The nodes right below."""
-    if isinstance(node, ListNode):
-        yield from node.items
-    elif isinstance(node, MapNode):
-        yield from (entry.node for entry in node.entries.values())
