@@ -47,7 +47,7 @@ class SpecError(GptflowError):
     """A spec has problems. All of them are in `problems`, in the order of the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
         shown = [problem.render() for problem in problems]
         super().__init__("\n\n".join([*shown, f"{count}; nothing was sent."]))
         self.problems = tuple(problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _LINE_END = re.compile(r"[\r\n]|\Z")
@@ -61,13 +61,6 @@ class Problem:
         if self.hint:
             lines.append(f"Hint: {self.hint}")
         return "\n".join(map(_showable, lines))
-
-
-def render_problems(problems: Sequence[Problem]) -> str:
-    """All problems and their count, as `gptflow validate` shows them."""
-    shown = [problem.render() for problem in problems]
-    count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-    return "\n\n".join([*shown, f"{count}; nothing was sent."])
 
 
 def place_in_text(file: str, text: str, offset: int, length: int = 1) -> Place:

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptflow.errors import SpecError
 from gptflow.spec.problems import (
     Place,
     Problem,
     did_you_mean,
     in_order,
     place_in_text,
-    render_problems,
 )
 
 ANY_PLACE = Place("label.yaml", 3, 1)
@@ -67,7 +67,7 @@ def test_nothing_in_a_spec_can_command_the_terminal() -> None:
     ("count", "words"), [(1, "1 problem;"), (2, "2 problems;"), (1200, "1,200")]
 )
 def test_all_problems_end_with_their_count(count: int, words: str) -> None:
-    last = render_problems([Problem("m", ANY_PLACE)] * count).splitlines()[-1]
+    last = str(SpecError([Problem("m", ANY_PLACE)] * count)).splitlines()[-1]
     assert last.startswith(words)
     assert last.endswith("nothing was sent.")
 
