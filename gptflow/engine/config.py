@@ -37,6 +37,16 @@ class KeyEntry:
     organization: str | None = None
     models: tuple[str, ...] = ()
     """The models that it serves; none named means all."""
+    rpm: int | None = None
+    """Requests per minute that the key may send; None where only the server knows."""
+    tpm: int | None = None
+    """Tokens per minute; None where only the server knows."""
+    concurrency: int | None = None
+    """The most calls in flight; None for as many as go well."""
+    headers: tuple[tuple[str, Secret], ...] = ()
+    """Further headers of its requests: name in lower case, and value."""
+    timeout_s: float | None = None
+    """Deadline for one attempt, in place of the engine's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,8 @@ class Config:
     """Where this comes from: the path of the file, or the name of the variable."""
     notes: tuple[str, ...] = ()
     """What is odd about it but no error: a run says it before its first call."""
+    path: Path | None = None
+    """The file that it was read from; None where the environment stood in for one."""
 
 
 class _Problem(NamedTuple):
