@@ -12,6 +12,7 @@ from pyreqwest.exceptions import (
     RequestTimeoutError,
 )
 from pyreqwest.http import HeaderMap
+from pyreqwest.request import RequestBuilder
 
 from gptflow import __version__
 from gptflow.engine.attempt import FaultKind, Response, TransportFault
@@ -20,13 +21,18 @@ from gptflow.engine.config import KeyEntry
 CONNECT_TIMEOUT_S = 10.0
 LARGEST_BODY = 64 * 1024 * 1024
 """Bytes after decompression. A reply of a million tokens is a tenth of it."""
+_MOST_TARGETS = 10_000
 
 
 class Target(NamedTuple):
-    """Where requests of one key to one endpoint go. Built once, since building costs."""
+    """Where requests of one key to one path go. Built once, since building costs."""
 
+    key: KeyEntry
+    """Held so that no other key can come to live at its address, by which targets are found."""
     url: str
     headers: HeaderMap
+    deadline: timedelta | None
+    """In place of the client's."""
 
 
 class Client:
@@ -46,7 +52,7 @@ class Client:
             connections: how many are kept open between requests.
         """
         self._timeout_s = timeout_s
-        self._targets: dict[tuple[str, str], Target] = {}
+        self._targets: dict[tuple[int, str], Target] = {}
         self._http = (
             ClientBuilder()
             .http1_only()
@@ -64,29 +70,44 @@ class Client:
         await self._http.close()
 
     async def send(self, key: KeyEntry, endpoint: str, body: bytes) -> Response | TransportFault:
-        """One attempt. Cancelling it closes its connection."""
-        target = self._targets.get((key.name, endpoint)) or self._aim(key, endpoint)
+        """One attempt to POST a body to an endpoint. Cancelling it closes its connection."""
+        target = self._targets.get((id(key), endpoint)) or self._aim(key, endpoint)
         request = self._http.post(target.url).headers(target.headers).body_bytes(body)
+        return await self._receive(request, target)
+
+    async def get(self, key: KeyEntry, path: str) -> Response | TransportFault:
+        """One attempt to GET what is at a path below the base URL, such as "models"."""
+        target = self._targets.get((id(key), path)) or self._aim(key, path)
+        return await self._receive(self._http.get(target.url).headers(target.headers), target)
+
+    async def _receive(self, request: RequestBuilder, target: Target) -> Response | TransportFault:
+        if target.deadline is not None:
+            request = request.timeout(target.deadline)
         try:
             async with request.build_streamed() as response:
                 received = await response.body_reader.read(LARGEST_BODY + 1)
                 content = received.to_bytes() if received else b""
                 status, headers = response.status, response.headers
         except RequestError as error:
-            return fault_of(error, self._timeout_s)
+            return fault_of(error, target.key.timeout_s or self._timeout_s)
         if len(content) > LARGEST_BODY:
             return TransportFault(
                 FaultKind.OVERSIZE, f"the response is larger than {LARGEST_BODY:,} bytes"
             )
         return Response(status, headers, content)
 
-    def _aim(self, key: KeyEntry, endpoint: str) -> Target:
+    def _aim(self, key: KeyEntry, path: str) -> Target:
+        if len(self._targets) >= _MOST_TARGETS:  # a configuration reloaded for days on end
+            self._targets.clear()
         headers = HeaderMap([("content-type", "application/json"), ("accept", "application/json")])
-        headers.append("authorization", f"Bearer {key.api_key.reveal()}", is_sensitive=True)
+        headers["authorization"] = f"Bearer {key.api_key.reveal()}"
         if key.organization:
-            headers.append("openai-organization", key.organization)
-        target = Target(f"{key.base_url}/{endpoint}", headers)
-        self._targets[key.name, endpoint] = target
+            headers["openai-organization"] = key.organization
+        for name, value in key.headers:
+            headers[name] = value.reveal()
+        deadline = None if key.timeout_s is None else timedelta(seconds=key.timeout_s)
+        target = Target(key, f"{key.base_url}/{path}", headers, deadline)
+        self._targets[id(key), path] = target
         return target
 
 

@@ -75,6 +75,24 @@ def test_a_redirect_is_not_followed(serve: Serve, respond: Respond, requests: li
     assert (outcome.status, len(requests)) == (302, 1)
 
 
+def test_a_path_below_the_base_url_can_be_got(
+    serve: Serve, respond: Respond, requests: list[bytes]
+) -> None:
+    key = KeyEntry("main", Secret(CANARY), serve(respond(200, b'{"data":[]}')))
+
+    async def get() -> Response | TransportFault:
+        async with aclosing(Client(timeout_s=5.0, connections=4)) as client:
+            return await client.get(key, "models")
+
+    outcome = asyncio.run(get())
+
+    assert isinstance(outcome, Response)
+    assert (outcome.status, outcome.body) == (200, b'{"data":[]}')
+    head = requests[0].lower()
+    assert head.startswith(b"get /v1/models http/1.1\r\n")
+    assert b"authorization: bearer " + CANARY.encode() in head
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
