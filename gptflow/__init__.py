@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from gptflow.runner.server import ServerChoice
     from gptflow.runner.summary import RunSummary
     from gptflow.spec.model import Spec
+    from gptflow.wrapper.gpt_wrapper import GPTWrapper
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ConfigError",
     "DataError",
+    "GPTWrapper",
     "GptflowError",
     "RunStopped",
     "RunSummary",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "GPTWrapper": "gptflow.wrapper.gpt_wrapper",
     "RunSummary": "gptflow.runner.summary",
     "ServerChoice": "gptflow.runner.server",
     "Spec": "gptflow.spec.model",

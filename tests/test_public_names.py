@@ -10,6 +10,7 @@ import gptflow
 NAMES = [
     "ConfigError",
     "DataError",
+    "GPTWrapper",
     "GptflowError",
     "RunStopped",
     "RunSummary",
