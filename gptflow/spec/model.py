@@ -238,7 +238,8 @@ class ParallelismSpec(SpecModel):
 
     mode: Literal["async"] = Field(default="async", description="Where the workers live.")
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
-        default="auto", description="Conversations in flight; auto is 32."
+        default="auto",
+        description="Calls in flight; auto finds out how many go well.",
     )
 
 
@@ -252,6 +253,12 @@ class LimitsSpec(SpecModel):
         description="Seconds that one attempt of a call may take in all.",
     )
     attempts: int = Field(default=8, ge=1, description="Attempts of one call before its row fails.")
+    key_wait_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds that a run waits for a usable key when config.json has none left, "
+        "before it stops; without it as long as it takes, 0 for not at all.",
+    )
 
 
 OutputFormat = Literal["jsonl", "json", "csv"]
