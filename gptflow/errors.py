@@ -11,6 +11,7 @@
     │   ├── StoreLocked              another process holds it                                 exit 2
     │   ├── StoreVersion             a newer gptflow wrote it                                 exit 2
     │   └── StoreCorrupt             it is not a readable store                               exit 2
+    ├── LarkError                    a message did not reach Lark; no run ends of it
     ├── CallFailed                   a call has no reply, and will have none; `failure` says why
     ├── RowFailed                    a row cannot be finished; `failure` says why
     └── RunStopped                   the run cannot go on; what is done is stored             exit 3
@@ -102,6 +103,26 @@ class StoreVersion(StoreError):
 
 class StoreCorrupt(StoreError):
     """The file is not a readable store."""
+
+
+class LarkError(GptflowError):
+    """A message did not reach Lark. Neither the hook nor the secret is in it.
+
+    `code` is Lark's own where it gave one. `is_final`: no other message will get through either,
+    until a person changes something.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        code: int | None = None,
+        is_final: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+        self.is_final = is_final
 
 
 class CallFailed(GptflowError):
