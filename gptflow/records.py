@@ -131,6 +131,8 @@ class Failure(msgspec.Struct, frozen=True):
     """How many of the row's last stored replies led here: `--retry failed` asks these again."""
     reply: str | None = None
     """The last reply's text, where there was one: for the file of failed rows."""
+    history: tuple[str, ...] = ()
+    """The last attempts of the call in their order: key, status and message of each."""
 
 
 class RowStatus(StrEnum):

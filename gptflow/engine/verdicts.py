@@ -217,7 +217,9 @@ def judge_flaw(flaw: Flaw, response: Response, now_wall: float) -> Verdict:
             )
 
 
-def failure_of(verdict: Verdict, step: str, *, attempts: int) -> Failure:
+def failure_of(
+    verdict: Verdict, step: str, *, attempts: int, history: tuple[str, ...] = ()
+) -> Failure:
     """What a call has failed with whose last verdict this is."""
     return Failure(
         kind=verdict.failure,
@@ -228,6 +230,7 @@ def failure_of(verdict: Verdict, step: str, *, attempts: int) -> Failure:
         attempts=attempts,
         replies=0 if verdict.reply is None else 1,
         reply=verdict.text,
+        history=history,
     )
 
 
