@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gptflow.engine.clock import Clock
 from gptflow.engine.keys import KeyPool, Lease, NoKey, Wait
 from gptflow.engine.verdicts import Verdict, VerdictKind
 from gptflow.errors import RunStopped
+from gptflow.records import Usage
 
 
 class _Waiter(NamedTuple):
     number: int
+    tokens: int
     prefer: str | None
     avoid: str | None
     lease: asyncio.Future[Lease]
@@ -26,9 +29,27 @@ class Dispatcher:
     the line moves when a lease comes back, and when a key's rest ends.
     """
 
-    def __init__(self, pool: KeyPool, clock: Clock, max_in_flight: int, origin: str) -> None:
-        """Build an empty line. `origin`: where the keys are written, for messages."""
+    def __init__(
+        self,
+        pool: KeyPool,
+        clock: Clock,
+        max_in_flight: int,
+        origin: str,
+        on_no_key: Callable[[NoKey], bool] | None = None,
+    ) -> None:
+        """Build an empty line.
+
+        Args:
+            pool: the keys.
+            clock: where time comes from.
+            max_in_flight: the most leases that are out at a time.
+            origin: where the keys are written, for messages.
+            on_no_key: is told that no key is left for a model. True keeps its line waiting until
+                `move` is called; False fails it.
+        """
         self._origin = origin
+        self._on_no_key = on_no_key or (lambda _: False)
+        self._held = False
         self._pool = pool
         self._clock = clock
         self._free = max_in_flight
@@ -38,8 +59,13 @@ class Dispatcher:
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = 0.0
 
+    @property
+    def in_line(self) -> int:
+        """How many calls wait."""
+        return sum(map(len, self._lines.values()))
+
     async def lease(
-        self, model: str, *, prefer: str | None = None, avoid: str | None = None
+        self, model: str, *, tokens: int = 0, prefer: str | None = None, avoid: str | None = None
     ) -> Lease:
         """A lease for a call, as soon as its turn has come.
 
@@ -49,13 +75,15 @@ class Dispatcher:
         if self._stopped:
             raise _again(self._stopped)
         line = self._lines.setdefault(model, deque())
-        if not line and self._free:
-            given = self._pool.take(self._clock.now(), model, prefer=prefer, avoid=avoid)
+        if not line and self._free and not self._held:
+            now = self._clock.now()
+            given = self._pool.take(now, model, tokens=tokens, prefer=prefer, avoid=avoid)
             if isinstance(given, Lease):
                 self._free -= 1
                 return given
         self._arrivals += 1
-        waiter = _Waiter(self._arrivals, prefer, avoid, asyncio.get_running_loop().create_future())
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(self._arrivals, tokens, prefer, avoid, future)
         line.append(waiter)
         self._move()
         try:
@@ -66,10 +94,24 @@ class Dispatcher:
                 self.release(late.result())
             raise
 
-    def settle(self, lease: Lease, verdict: Verdict | None) -> bool:
+    def settle(
+        self,
+        lease: Lease,
+        verdict: Verdict | None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        usage: Usage | None = None,
+    ) -> bool:
         """Gives a lease back with what came of it. Returns whether the key's state changed."""
         try:
-            return self._pool.settle(lease, self._clock.now(), verdict)
+            return self._pool.settle(
+                lease,
+                self._clock.now(),
+                verdict,
+                headers=headers,
+                usage=usage,
+                wall=self._clock.wall,
+            )
         finally:
             self._give_back()
 
@@ -77,6 +119,19 @@ class Dispatcher:
         """Gives a lease back whose call was cancelled."""
         self._pool.release(lease)
         self._give_back()
+
+    def move(self) -> None:
+        """Serves the lines as far as keys are free: after the pool has got other keys."""
+        self._move()
+
+    def hold(self) -> None:
+        """Gives no lease until `resume`."""
+        self._held = True
+
+    def resume(self) -> None:
+        """Gives leases again."""
+        self._held = False
+        self._move()
 
     def stop(self, reason: RunStopped) -> None:
         """Lets every call that waits, or will, fail with `reason`."""
@@ -105,17 +160,21 @@ class Dispatcher:
             self._serve(model, self._lines[model])
 
     def _serve(self, model: str, line: deque[_Waiter]) -> None:
-        while line and self._free:
+        while line and self._free and not self._held:
             head = line[0]
             if head.lease.done():  # its call was cancelled
                 line.popleft()
                 continue
             now = self._clock.now()
-            given = self._pool.take(now, model, prefer=head.prefer, avoid=head.avoid)
+            given = self._pool.take(
+                now, model, tokens=head.tokens, prefer=head.prefer, avoid=head.avoid
+            )
             match given:
                 case Lease():
                     self._free -= 1
                     line.popleft().lease.set_result(given)
+                case NoKey() if self._on_no_key(given):
+                    return
                 case NoKey():
                     _fail(line, no_key_left(given, self._origin))
                 case Wait(until):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
 from gptflow.engine.backoff import doubled
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.verdicts import Verdict, VerdictKind
+from gptflow.records import Usage
+
+Strategy = Literal["spread", "sequential"]
+"""Whether calls go to the key with the most room, or to the first one that has any."""
 
 LONGEST_GUESS_S = 60.0
 """The longest rest of a key whose server does not say when to come back."""
@@ -40,6 +45,35 @@ class NoKey(msgspec.Struct, frozen=True):
     model: str
     reasons: tuple[tuple[KeyEntry, Verdict | None], ...]
     """Each key with the verdict that took it out; None where its entry names other models."""
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether a key that might serve the model is exhausted or retired.
+
+        Then a new config.json can help, or money. Otherwise every usable key lacks the model.
+        """
+        return any(
+            verdict is not None
+            and verdict.kind is not VerdictKind.NO_MODEL
+            and (not entry.models or self.model in entry.models)
+            for entry, verdict in self.reasons
+        )
+
+
+class KeyState(msgspec.Struct, frozen=True):
+    """How a key stands."""
+
+    name: str
+    word: str
+    """ready, resting, exhausted or retired."""
+    in_flight: int
+    rpm: float | None = None
+    """Requests per minute that it is known to allow."""
+    tpm: float | None = None
+    until: float | None = None
+    """When its rest ends."""
+    reason: str = ""
+    """Why it rests or is out."""
 
 
 class _Account:
@@ -80,7 +114,16 @@ class KeyPool:
     with every round trip: who lets all waiters loose at once gets most of them refused again.
     """
 
-    def __init__(self, entries: Sequence[KeyEntry], start_index: int = 0) -> None:
+    def __init__(
+        self,
+        entries: Sequence[KeyEntry],
+        start_index: int = 0,
+        *,
+        strategy: Strategy = "spread",
+        adaptive: bool = False,
+    ) -> None:
+        self._strategy = strategy
+        self._adaptive = adaptive
         accounts: dict[tuple[str, str], _Account] = {}
         self._keys: dict[str, _Key] = {}
         for entry in (*entries[start_index:], *entries[:start_index]):
@@ -90,13 +133,20 @@ class KeyPool:
         self._serving: dict[str, _Lineup] = {}
 
     def take(
-        self, now: float, model: str, *, prefer: str | None = None, avoid: str | None = None
+        self,
+        now: float,
+        model: str,
+        *,
+        tokens: int = 0,
+        prefer: str | None = None,
+        avoid: str | None = None,
     ) -> Lease | Wait | NoKey:
         """A lease on the best key for a call, or why there is none.
 
         Args:
             now: seconds, on the same clock as in `settle`.
             model: the model that the call asks.
+            tokens: an estimate of what the call will be charged; 0 if there is none.
             prefer: name of the key that the conversation is on, whose prompt cache knows it: it is
                 taken unless it is much busier than another.
             avoid: name of the key on which the call has just failed: it is taken only if no other
@@ -120,7 +170,16 @@ class KeyPool:
         lineup.move_to_end(best.entry.name)
         return Lease(best.entry, model, best.account.spell)
 
-    def settle(self, lease: Lease, now: float, verdict: Verdict | None) -> bool:
+    def settle(
+        self,
+        lease: Lease,
+        now: float,
+        verdict: Verdict | None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        usage: Usage | None = None,
+        wall: Callable[[], float] | None = None,
+    ) -> bool:
         """Gives a lease back with what came of it; None is an answer.
 
         Returns whether this changed the state of the key, which is true once for a burst of
@@ -146,6 +205,14 @@ class KeyPool:
     def release(self, lease: Lease) -> None:
         """Gives a lease back without anything learnt: its call was cancelled."""
         self._release(lease)
+
+    def replace(self, entries: Sequence[KeyEntry], start_index: int = 0) -> None:
+        """Puts other entries in place of these; what did not change keeps its state."""
+        self.__init__(entries, start_index, strategy=self._strategy, adaptive=self._adaptive)  # type: ignore[misc]
+
+    def outlook(self, now: float) -> tuple[KeyState, ...]:
+        """How each key stands."""
+        return tuple(_state(key, now) for key in self._keys.values())
 
     def until(self, lease: Lease) -> float:
         """When the rest of a lease's key ends; a time gone by if it does not rest."""
@@ -177,6 +244,13 @@ def _least_busy(lineup: _Lineup, now: float, avoid: str | None) -> _Key | None:
             if not key.load:  # nothing can be less busy: spares a thousand keys the look
                 break
     return best or spare
+
+
+def _state(key: _Key, now: float) -> KeyState:
+    name, load, until = key.entry.name, key.load, key.account.until
+    if key.gone:
+        return KeyState(name, str(key.gone.kind), load, reason=key.gone.message)
+    return KeyState(name, "resting" if until > now else "ready", load, until=until)
 
 
 def _fits(key: _Key, now: float) -> bool:
