@@ -14,6 +14,8 @@
     ├── LarkError                    a message did not reach Lark; no run ends of it
     ├── CallFailed                   a call has no reply, and will have none; `failure` says why
     ├── RowFailed                    a row cannot be finished; `failure` says why
+    ├── WorkerFailed                 a worker of a GPTWrapper pipeline failed, or died
+    ├── PromptsFailed                prompts of a single round have no answer; the rest is kept
     └── RunStopped                   the run cannot go on; what is done is stored             exit 3
 
 A failed call or row is data (`records.Failure`): CallFailed and RowFailed only carry it from where
@@ -147,3 +149,23 @@ class RunStopped(GptflowError):
     """The run cannot go on. What is done is stored, and the same command goes on from there."""
 
     exit_code = 3
+
+
+class WorkerFailed(GptflowError):
+    """A worker of a pipeline died, or failed with an exception that cannot leave its process."""
+
+    type_name = ""
+    """The exception's class, with its module; empty for a worker that died."""
+    trace = ""
+    """Its traceback, as Python prints it."""
+
+
+class PromptsFailed(GptflowError):
+    """Prompts of a single round have no answer. The answers to the others are kept."""
+
+    reasons: dict[int, str]
+    """Why, by the prompt's place in the list."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = {}
