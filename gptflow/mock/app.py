@@ -38,9 +38,16 @@ class Stats(msgspec.Struct):
 class MockApp:
     """Answers requests as the simulator decides, waiting as long as it says."""
 
-    def __init__(self, simulator: Simulator, listeners: list[Callable[[LogEntry], None]]) -> None:
+    def __init__(
+        self,
+        simulator: Simulator,
+        listeners: list[Callable[[LogEntry], None]],
+        on_first: Callable[[], None],
+    ) -> None:
+        """Build it. `on_first` is called when the first request has come."""
         self.stats = Stats()
         self._simulator = simulator
+        self._on_first = on_first
         self._listeners = listeners
         self._run_id = f"{time.time_ns():x}"
 
@@ -63,6 +70,8 @@ class MockApp:
 
     def _arrive(self) -> Arrival:
         stats = self.stats
+        if not stats.requests:
+            self._on_first()
         arrival = Arrival(stats.requests + 1, time.time(), stats.in_flight)
         stats.requests += 1
         stats.in_flight += 1

@@ -9,15 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from gptflow.errors import ConfigError
-from gptflow.mock.scenario import (
-    Concurrency,
-    FailureRule,
-    KeyRule,
-    Latency,
-    ReplyRule,
-    Scenario,
-    ScenarioPart,
-)
+from gptflow.mock.pace import Concurrency, Latency, Outage, Slowdown
+from gptflow.mock.part import ScenarioPart
+from gptflow.mock.scenario import FailureRule, KeyRule, ReplyRule, Scenario
 from gptflow.spec.node import ListNode, MapNode, Node, Sheet, Span, data_of
 from gptflow.spec.problems import Problem, did_you_mean, in_order
 from gptflow.spec.yaml12 import read_yaml
@@ -30,6 +24,8 @@ _PARTS: dict[str, type[ScenarioPart]] = {
     "failures": FailureRule,
     "keys": KeyRule,
     "concurrency": Concurrency,
+    "slowdown": Slowdown,
+    "outages": Outage,
 }
 
 

@@ -1,32 +1,34 @@
-"""The allowance of an API key: requests and tokens per minute, as token buckets."""
+"""The allowance of an API key: requests and tokens per minute, and what is left of them."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
 
-from gptflow.mock.duration import go_duration
+from gptflow.mock.dialect import TELLERS, Dialect, Level
 from gptflow.mock.failure.model import Header
 
 
 class Refusal(msgspec.Struct, frozen=True):
     """Why a request has to wait, or can never be served."""
 
-    failure: str
-    """The failure of the catalogue that says so."""
+    unit: str
+    """requests or tokens."""
     limit: int
     used: int
     requested: int
-    wait_s: float = 0.0
+    wait_s: float | None
+    """Until it would be served; None: never, since it asks for more than there can be."""
 
 
 class Bucket:
-    """So many per minute: refilled steadily, and holding what `burst_s` seconds bring."""
+    """So many per minute: refilled steadily, and holding what `span_s` seconds bring."""
 
-    def __init__(self, per_minute: int, burst_s: float, now_s: float) -> None:
+    def __init__(self, per_minute: int, span_s: float, now_s: float) -> None:
         self.per_minute = per_minute
-        self.capacity = max(1.0, per_minute * burst_s / 60)
+        self.capacity = max(1.0, per_minute * span_s / 60)
         self._level = self.capacity
         self._at_s = now_s
 
@@ -49,31 +51,65 @@ class Bucket:
         """What of the capacity is not there."""
         return math.ceil(self.capacity - self._level)
 
-    def headers(self, unit: str) -> list[Header]:
-        """What OpenAI tells; reset is the time until the bucket is full again."""
-        reset = go_duration((self.capacity - self._level) * 60 / self.per_minute)
-        remaining = max(0, math.floor(self._level))
-        return [
-            (f"x-ratelimit-limit-{unit}".encode(), b"%d" % self.per_minute),
-            (f"x-ratelimit-remaining-{unit}".encode(), b"%d" % remaining),
-            (f"x-ratelimit-reset-{unit}".encode(), reset.encode()),
-        ]
+    def level(self, unit: str) -> Level:
+        """The state as of the last refill."""
+        full_in_s = (self.capacity - self._level) * 60 / self.per_minute
+        return Level(unit, self.per_minute, max(0, math.floor(self._level)), full_in_s)
+
+
+class Window:
+    """So many per minute, all of which comes back at once whenever `span_s` seconds are over."""
+
+    def __init__(self, per_minute: int, span_s: float, now_s: float) -> None:
+        self.per_minute = per_minute
+        self.capacity = max(1.0, per_minute * span_s / 60)
+        self.used = 0
+        self._span_s = span_s
+        self._end_s = now_s + span_s
+        self._at_s = now_s
+
+    def refill(self, now_s: float) -> None:
+        """Begin the window in which the time lies."""
+        self._at_s = now_s
+        if now_s >= self._end_s:
+            self.used = 0
+            self._end_s += self._span_s * (1 + (now_s - self._end_s) // self._span_s)
+
+    def wait_s(self, amount: int) -> float:
+        """Seconds until so much is there; 0 if it is. `amount` is at most the capacity."""
+        return 0.0 if self.used + amount <= self.capacity else self._end_s - self._at_s
+
+    def take(self, amount: int) -> None:
+        """Take what `wait_s` said is there."""
+        self.used += amount
+
+    def level(self, unit: str) -> Level:
+        """The state as of the last refill."""
+        remaining = max(0, math.floor(self.capacity - self.used))
+        return Level(unit, self.per_minute, remaining, self._end_s - self._at_s)
+
+
+Limit = Bucket | Window
+KINDS: dict[Literal["bucket", "fixed"], type[Bucket | Window]] = {
+    "bucket": Bucket,
+    "fixed": Window,
+}
 
 
 class Allowance:
     """What one key, or all keys of one organization, may still ask."""
 
-    def __init__(self, requests: Bucket | None, tokens: Bucket | None) -> None:
+    def __init__(self, requests: Limit | None, tokens: Limit | None) -> None:
         self._requests = requests
         self._tokens = tokens
 
     def take(self, tokens: int, now_s: float) -> Refusal | None:
         """Charge one request of so many tokens, or say why not. A refused one costs nothing."""
-        for bucket in (self._requests, self._tokens):
-            if bucket is not None:
-                bucket.refill(now_s)
-        refusal = _refusal(self._requests, 1, "rate_limit_rpm")
-        refusal = refusal or _refusal(self._tokens, tokens, "rate_limit_tpm")
+        for limit in (self._requests, self._tokens):
+            if limit is not None:
+                limit.refill(now_s)
+        refusal = _refusal(self._requests, 1, "requests")
+        refusal = refusal or _refusal(self._tokens, tokens, "tokens")
         if refusal is not None:
             return refusal
         if self._requests is not None:
@@ -82,18 +118,23 @@ class Allowance:
             self._tokens.take(tokens)
         return None
 
-    def headers(self) -> list[Header]:
-        """The x-ratelimit headers, as of the last request."""
-        told = self._requests.headers("requests") if self._requests is not None else []
-        return told + (self._tokens.headers("tokens") if self._tokens is not None else [])
+    def headers(self, dialect: Dialect, unix_s: float) -> list[Header]:
+        """What a server of this dialect tells, as of the last request."""
+        if dialect == "none":
+            return []
+        tell = TELLERS[dialect]
+        told = tell(self._requests.level("requests"), unix_s) if self._requests is not None else []
+        if self._tokens is not None:
+            told += tell(self._tokens.level("tokens"), unix_s)
+        return told
 
 
-def _refusal(bucket: Bucket | None, amount: int, failure: str) -> Refusal | None:
-    if bucket is None:
+def _refusal(limit: Limit | None, amount: int, unit: str) -> Refusal | None:
+    if limit is None:
         return None
-    if amount > bucket.capacity:
-        return Refusal("request_too_large", int(bucket.capacity), bucket.used, amount)
-    wait_s = bucket.wait_s(amount)
+    if amount > limit.capacity:
+        return Refusal(unit, int(limit.capacity), limit.used, amount, None)
+    wait_s = limit.wait_s(amount)
     if wait_s <= 0:
         return None
-    return Refusal(failure, bucket.per_minute, bucket.used, amount, wait_s)
+    return Refusal(unit, limit.per_minute, limit.used, amount, wait_s)

@@ -60,7 +60,7 @@ def read_request(endpoint: Endpoint, key: str, content: bytes) -> Request:
             "stream",
             "unsupported_value",
         )
-    messages = _messages(body) if endpoint == "chat/completions" else [_prompt(body)]
+    messages = _messages(body) if endpoint == "chat/completions" else _prompts(body)
     texts = [content_text(message.get("content")) for message in messages]
     users = [t for t, m in zip(texts, messages, strict=True) if m.get("role") == "user"]
     limits = [_count(body, name) for name in ("max_completion_tokens", "max_tokens")]
@@ -68,13 +68,32 @@ def read_request(endpoint: Endpoint, key: str, content: bytes) -> Request:
         endpoint=endpoint,
         key=key,
         body=body,
-        digest=hashlib.sha256(msgspec.json.encode(body, order="sorted")).digest(),
+        digest=_digest(body),
         model=model,
         messages=messages,
         user=users[-1] if users else texts[-1],
         choices=_count(body, "n") or 1,
         max_tokens=limits[0] or limits[1],
         prompt_tokens=token_count(sum(map(len, texts))),
+    )
+
+
+def questions(request: Request) -> list[Request]:
+    """The request; where it has several prompts, one request for each."""
+    if request.endpoint == "chat/completions" or len(request.messages) == 1:
+        return [request]
+    return [_question(request, message["content"]) for message in request.messages]
+
+
+def _question(request: Request, prompt: str) -> Request:
+    """One of several prompts, as if it had been asked alone."""
+    body = {**request.body, "prompt": prompt}
+    return msgspec.structs.replace(
+        request,
+        body=body,
+        digest=_digest(body),
+        messages=[{"role": "user", "content": prompt}],
+        user=prompt,
     )
 
 
@@ -86,6 +105,10 @@ def content_text(content: object) -> str:
         return ""
     parts = (part.get("text") for part in content if isinstance(part, Mapping))
     return "".join(text for text in parts if isinstance(text, str))
+
+
+def _digest(body: dict[str, Any]) -> bytes:
+    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).digest()
 
 
 def _json_object(content: bytes) -> dict[str, Any]:
@@ -130,14 +153,17 @@ def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
     return messages
 
 
-def _prompt(body: dict[str, Any]) -> dict[str, Any]:
-    """The prompt of the older endpoint, as the one message that it amounts to."""
+def _prompts(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The prompts of the older endpoint, each as the one message that it amounts to."""
     prompt = _required(body, "prompt")
-    if not isinstance(prompt, str):
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    if not prompts or not all(isinstance(one, str) for one in prompts):
         raise BadRequestError(
-            "The simulator takes one prompt, a string.", "prompt", "unsupported_value"
+            "The simulator takes a string or a list of strings, no tokens.",
+            "prompt",
+            "unsupported_value",
         )
-    return {"role": "user", "content": prompt}
+    return [{"role": "user", "content": one} for one in prompts]
 
 
 def _required(body: dict[str, Any], name: str) -> Any:

@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import random
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from statistics import NormalDist
 from typing import Annotated, Any, Literal
 
 from jinja2 import Environment, TemplateSyntaxError
 from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.meta import find_undeclared_variables
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from gptflow.mock.duration import seconds
-from gptflow.mock.failure.catalogue import CATALOGUE
+from gptflow.mock.dialect import Dialect, Places
+from gptflow.mock.pace import Concurrency, Latency, Outage, Slowdown
+from gptflow.mock.part import Duration, FailureName, ScenarioPart, Share, require_one
 from gptflow.spec.problems import did_you_mean
 
 TEMPLATE_NAMES = {"user", "system", "messages", "model", "turn", "match", "hash"}
 """What the template of a reply may name."""
-
-_P95_SIGMAS = NormalDist().inv_cdf(0.95)
-
-
-def _as_seconds(value: object) -> object:
-    return seconds(value) if isinstance(value, str) else value
-
-
-def _as_fraction(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if not re.fullmatch(r"\d+(\.\d+)? ?%", value.strip()):
-        raise ValueError("a share is a percentage such as 2%, or a number from 0 to 1")
-    return float(value.strip().removesuffix("%")) / 100
-
-
-def _as_failure(value: object) -> object:
-    if isinstance(value, str) and value not in CATALOGUE:
-        close = did_you_mean(value, CATALOGUE)
-        hint = f"; did you mean '{close}'?" if close else ""
-        raise ValueError(f"no failure is named '{value}'{hint}")
-    return value
-
-
-Duration = Annotated[float, BeforeValidator(_as_seconds), Field(ge=0, allow_inf_nan=False)]
-"""Seconds; written as a number, or as 50ms, 1.5s, 2m, 1h."""
-
-Share = Annotated[float, BeforeValidator(_as_fraction), Field(ge=0, le=1)]
-"""A part of the whole; written as 2% or 0.02."""
-
-FailureName = Annotated[str, BeforeValidator(_as_failure)]
-"""A name of the catalogue."""
-
-
-class ScenarioPart(BaseModel):
-    """What all parts share: frozen, and no key that is not declared."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _as_template(value: object) -> object:
@@ -72,53 +33,6 @@ def _as_template(value: object) -> object:
         close = did_you_mean(name, TEMPLATE_NAMES) or ", ".join(sorted(TEMPLATE_NAMES))
         raise ValueError(f"no variable of a template is named '{name}'; there is {close}")
     return value
-
-
-def _require_one(part: ScenarioPart, *names: str) -> None:
-    given = [name for name in names if getattr(part, name) is not None]
-    if len(given) != 1:
-        found = " and ".join(given) or "none of them"
-        raise ValueError(f"give exactly one of {', '.join(names)}; found {found}")
-
-
-class Latency(ScenarioPart):
-    """How long an answer takes: a duration, `{uniform: [a, b]}`, or `{median, p95}`."""
-
-    fixed: Duration | None = Field(default=None, description="Always this long.")
-    uniform: tuple[Duration, Duration] | None = Field(
-        default=None, description="Anything from the first to the second, equally likely."
-    )
-    median: Duration | None = Field(
-        default=None, gt=0, description="Half of the answers come sooner (log-normal)."
-    )
-    p95: Duration | None = Field(
-        default=None, description="19 of 20 answers come sooner; beside `median`."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_duration(cls, value: object) -> object:
-        return value if isinstance(value, Mapping | Latency) else {"fixed": value}
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Latency:
-        _require_one(self, "fixed", "uniform", "median")
-        if (self.median is None) != (self.p95 is None):
-            raise ValueError("median and p95 belong together")
-        if self.median is not None and self.p95 is not None and self.p95 < self.median:
-            raise ValueError("p95 is below the median")
-        return self
-
-    def draw(self, source: random.Random) -> float:
-        """Seconds for one answer."""
-        if self.fixed is not None:
-            return self.fixed
-        if self.uniform is not None:
-            return source.uniform(*self.uniform)
-        assert self.median is not None  # _one_kind
-        assert self.p95 is not None
-        sigma = math.log(self.p95 / self.median) / _P95_SIGMAS
-        return self.median * math.exp(sigma * source.gauss())
 
 
 class ReplyRule(ScenarioPart):
@@ -149,7 +63,7 @@ class ReplyRule(ScenarioPart):
 
     @model_validator(mode="after")
     def _one_kind(self) -> ReplyRule:
-        _require_one(self, "echo", "text", "template", "one_of")
+        require_one(self, "echo", "text", "template", "one_of")
         return self
 
 
@@ -173,6 +87,12 @@ class FailureRule(ScenarioPart):
         ge=1,
         description="Fail only the first so many attempts of each distinct request.",
     )
+    at: Duration | None = Field(
+        default=None, description="Only from this moment on, counted from the first request."
+    )
+    lasts: Duration | None = Field(
+        default=None, gt=0, description="Only for so long: after `at`, or from the first request."
+    )
     share: Share = Field(
         default=1.0, description="Fail this share of what is left, as the seed decides."
     )
@@ -192,6 +112,19 @@ class KeyRule(ScenarioPart):
         description="The stretch of time whose allowance may be spent at once. 60s, as the real "
         "ones: a full minute's requests in one go.",
     )
+    window: Literal["bucket", "fixed"] = Field(
+        default="bucket",
+        description="bucket: the allowance comes back steadily, as OpenAI's. fixed: it comes back "
+        "as a whole, whenever another `burst` seconds are over.",
+    )
+    headers: Dialect = Field(
+        default="openai", description="In whose headers each answer tells what is left."
+    )
+    wait: Places | None = Field(
+        default=None,
+        description="Where a refusal names the wait. If not given: in both, but nowhere with "
+        "`headers: none`.",
+    )
     organization: str | None = Field(
         default=None, description="Keys of one organization share one allowance."
     )
@@ -201,20 +134,6 @@ class KeyRule(ScenarioPart):
     failure: FailureName | None = Field(
         default=None, description="Each request with this key fails like this."
     )
-
-
-class Concurrency(ScenarioPart):
-    """How many requests may be in flight: a number, or this."""
-
-    in_flight: int = Field(ge=1, description="So many are served at a time.")
-    failure: FailureName = Field(
-        default="overloaded_503", description="How the ones above that are refused."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_number(cls, value: object) -> object:
-        return value if isinstance(value, Mapping | Concurrency) else {"in_flight": value}
 
 
 class Scenario(ScenarioPart):
@@ -248,6 +167,12 @@ class Scenario(ScenarioPart):
     concurrency: Concurrency | None = Field(
         default=None, description="How many requests are served at a time. Without it all are."
     )
+    slowdown: Slowdown | None = Field(
+        default=None, description="How latency grows with the requests in flight."
+    )
+    outages: list[Outage] = Field(
+        default=[], description="Stretches of time in which connections are refused."
+    )
     log: Path | None = Field(
         default=None,
         description="A file that gets one JSON line per request. Relative to the scenario file.",
@@ -276,11 +201,27 @@ class Scenario(ScenarioPart):
     def _one_allowance_for_each_organization(self) -> Scenario:
         seen: dict[str, tuple[Any, ...]] = {}
         for rule in self.keys.values():
-            allowance = (rule.rpm, rule.tpm, rule.burst)
+            allowance = (rule.rpm, rule.tpm, rule.burst, rule.window)
             if rule.organization and seen.setdefault(rule.organization, allowance) != allowance:
                 raise ValueError(
                     f"the keys of organization {rule.organization} share one allowance, so they "
-                    "need the same rpm, tpm and burst"
+                    "need the same rpm, tpm, burst and window"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_slow_down(self) -> Scenario:
+        if self.slowdown and self.latency.fixed == 0:
+            raise ValueError("slowdown stretches the latency, and there is none; give `latency`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_outage_at_a_time(self) -> Scenario:
+        ordered = sorted(self.outages, key=lambda outage: outage.at)
+        for earlier, later in pairwise(ordered):
+            if later.at <= earlier.at + earlier.lasts:
+                raise ValueError(
+                    f"the outage at {later.at:g} s begins before that at {earlier.at:g} s is over"
                 )
         return self
 

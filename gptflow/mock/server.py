@@ -11,22 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from gptflow.errors import UsageError
 from gptflow.mock.app import MockApp, Stats
+from gptflow.mock.listener import BACKLOG, bound_socket, uvicorn_server
 from gptflow.mock.log import LogEntry, RequestLog
 from gptflow.mock.reply import ReplyText
 from gptflow.mock.scenario import Scenario
 from gptflow.mock.simulator import Simulator
-from gptflow.mock.wire import TRANSPORT
-
-if TYPE_CHECKING:
-    import uvicorn
-
-_BACKLOG = 4096
-_KEEP_ALIVE_S = 300
-"""Longer than any pause of a client: a connection that ends by itself is a failure of its own."""
 
 
 class MockServer:
@@ -60,8 +53,10 @@ class MockServer:
         listeners = [on_request] if on_request else []
         if self._log:
             listeners.append(self._log.write)
-        self._app = MockApp(Simulator(scenario, time.monotonic(), reply), listeners)
-        self._server = _uvicorn_server(self._app)
+        simulator = Simulator(scenario, time.monotonic(), reply)
+        self._app = MockApp(simulator, listeners, self._plan_outages)
+        self._server = uvicorn_server(self._app)
+        self._outages = scenario.outages
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="gptflow mock", daemon=True
         )
@@ -93,6 +88,21 @@ class MockServer:
         self._socket.close()
         if self._log:
             self._log.close()
+
+    def _plan_outages(self) -> None:
+        """Within the server's loop, when the first request has come."""
+        loop = asyncio.get_running_loop()
+        for outage in self._outages:
+            loop.call_later(outage.at, self._leave)
+            loop.call_later(outage.at + outage.lasts, self._come_back)
+
+    def _leave(self) -> None:
+        address = self._socket.getsockname()
+        self._server.leave()
+        self._socket = bound_socket(self._socket.family, address)
+
+    def _come_back(self) -> None:
+        self._server.come_back(self._socket)
 
     def __enter__(self) -> Self:
         self.start()
@@ -138,13 +148,10 @@ def _listening(host: str, port: int) -> socket.socket:
             hint="use 127.0.0.1",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener = bound_socket(family, (host, port))
+        listener.listen(BACKLOG)
     except OSError as error:
-        listener.close()
         raise UsageError(
             f"cannot listen on {host} port {port}: {error.strerror}",
             hint="choose another port; 0 takes a free one",
@@ -157,42 +164,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _uvicorn_server(app: MockApp) -> uvicorn.Server:
-    """uvicorn, with two differences: a request knows its connection, and an end is at once."""
-    import uvicorn
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-    class Protocol(HttpToolsProtocol):
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item] # ASGI wants a dict, for what can be sent over a network
-
-    class Server(uvicorn.Server):
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            # uvicorn's own would wait for the answers, of which some never come.
-            for server in self.servers:
-                server.close()
-            for listener in sockets or []:
-                listener.close()
-            for connection in list(self.server_state.connections):
-                connection.transport.abort()
-            while self.server_state.tasks:
-                await asyncio.wait(self.server_state.tasks)
-
-    config = uvicorn.Config(
-        app,
-        http=Protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-    )
-    config.load()
-    return Server(config)

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from typing import Any
 
 import msgspec
 
-from gptflow.mock.draw import draw_fraction
+from gptflow.mock.dialect import refusal_name, wait_headers
 from gptflow.mock.failure.catalogue import CATALOGUE
+from gptflow.mock.failure.limits import ACCESS
 from gptflow.mock.failure.model import JSON, Cut, Facts, Header, ServerFailure, error_object
-from gptflow.mock.limit import Allowance, Bucket, Refusal
+from gptflow.mock.failure.status import NETWORK, SERVER
+from gptflow.mock.failure.transport import TRANSPORT
+from gptflow.mock.limit import KINDS, Allowance, Refusal
 from gptflow.mock.reply import Replier, ReplyText, completion_of
-from gptflow.mock.request import BadRequestError, Endpoint, Request, read_request
-from gptflow.mock.scenario import FailureRule, Scenario
+from gptflow.mock.request import BadRequestError, Endpoint, Request, questions, read_request
+from gptflow.mock.scenario import KeyRule, Scenario
+from gptflow.mock.script import FailureScript
 
 _DEFAULT_LIMIT = 500
 """What a scripted rate limit claims the limit to be, for a key that has none."""
+
+
+_NO_RULE = KeyRule()
+_OF_ALL_REQUESTS = frozenset(
+    failure.name
+    for failure in (*ACCESS, *SERVER, *NETWORK, *TRANSPORT)
+    if not failure.name.startswith("model_")
+) | {"wrong_path"}
+"""The failures of a key that GET /models meets, too: neither money nor a limit stops that."""
 
 
 class Incoming(msgspec.Struct, frozen=True):
@@ -28,6 +40,17 @@ class Incoming(msgspec.Struct, frozen=True):
     key: str
     """The bearer token; empty if there is none."""
     body: bytes
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """When a request came, and among how many."""
+
+    now_s: float
+    unix_s: float
+    since_s: float
+    """Seconds since the server's first request."""
+    in_flight: int
+    """How many others were being served."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -55,42 +78,53 @@ class Simulator:
         self._replier = Replier(scenario.reply, scenario.seed)
         self._latencies = random.Random(scenario.seed)  # noqa: S311 - repeatable, not secret
         self._allowances = _allowances(scenario, now_s)
-        self._failures = _FailureScript(scenario.failures, scenario.seed)
+        self._failures = FailureScript(scenario.failures, scenario.seed)
+        self._first_s: float | None = None
+        """When the first request came."""
 
     def answer(self, incoming: Incoming, now_s: float, unix_s: float, in_flight: int) -> Answer:
         """The answer to a request. `now_s` never runs backwards; `in_flight` counts the others."""
+        if self._first_s is None:
+            self._first_s = now_s
+        moment = Moment(now_s, unix_s, now_s - self._first_s, in_flight)
         try:
             endpoint = _endpoint(incoming)
             if incoming.key == "":
                 return _refused(401, _NO_KEY, None, None)
             if endpoint is None:
-                return self._models()
-            request = read_request(endpoint, incoming.key, incoming.body)
-            return self._serve(request, now_s, unix_s, in_flight)
+                return self._models(incoming.key, moment)
+            return self._serve(read_request(endpoint, incoming.key, incoming.body), moment)
         except BadRequestError as bad:
             status = {"unknown_url": 404, "method_not_supported": 405}.get(bad.code or "", 400)
             return _refused(status, bad.message, bad.param, bad.code)
 
-    def _serve(self, request: Request, now_s: float, unix_s: float, in_flight: int) -> Answer:
-        name = self._barred(request, in_flight)
+    def _serve(self, request: Request, moment: Moment) -> Answer:
+        name = self._barred(request, moment.in_flight)
         if name is not None:
-            return self._fail(CATALOGUE[name], request, unix_s)
+            return self._fail(name, request, moment)
+        rule = self._scenario.keys.get(request.key) or _NO_RULE
         allowance = self._allowances.get(request.key)
-        refusal = allowance.take(request.tokens, now_s) if allowance else None
+        refusal = allowance.take(request.tokens, moment.now_s) if allowance else None
+        told = allowance.headers(rule.headers, moment.unix_s) if allowance else []
         if refusal is not None:
-            return self._fail(CATALOGUE[refusal.failure], request, unix_s, refusal=refusal)
-        rule = self._failures.next_for(request)
-        if rule is not None:
-            return self._fail(CATALOGUE[rule.name], request, unix_s, wait_s=rule.retry_after)
-        told = self._completion(request)
+            return self._limit(request, rule, refusal, told, moment)
+        failing = self._failures.next_for(request, moment.since_s)
+        if failing is not None:
+            return self._fail(failing.name, request, moment, wait_s=failing.retry_after)
+        completion = self._completion(request)
         return Answer(
             status=200,
-            headers=[(b"content-type", JSON), *(allowance.headers() if allowance else [])],
-            body=msgspec.json.encode(told),
-            latency_s=self._scenario.latency.draw(self._latencies),
+            headers=[(b"content-type", JSON), *told],
+            body=msgspec.json.encode(completion),
+            latency_s=self._latency_s(moment.in_flight),
             request=request,
-            completion_tokens=told["usage"]["completion_tokens"],
+            completion_tokens=completion["usage"]["completion_tokens"],
         )
+
+    def _latency_s(self, in_flight: int) -> float:
+        alone_s = self._scenario.latency.draw(self._latencies)
+        slowdown = self._scenario.slowdown
+        return alone_s * slowdown.factor(in_flight + 1) if slowdown else alone_s
 
     def _barred(self, request: Request, in_flight: int) -> str | None:
         """The failure of a request that no allowance would help."""
@@ -109,109 +143,103 @@ class Simulator:
         return None
 
     def _completion(self, request: Request) -> dict[str, Any]:
-        if self._reply is not None:
-            return completion_of(request, [self._reply(request.body)] * request.choices)
-        choices = range(request.choices)
-        return completion_of(request, [self._replier.text(request, place) for place in choices])
+        texts: list[str] = []
+        for question in questions(request):
+            if self._reply is not None:
+                texts += [self._reply(question.body)] * request.choices
+            else:
+                choices = range(request.choices)
+                texts += [self._replier.text(question, choice) for choice in choices]
+        return completion_of(request, texts)
+
+    def _limit(
+        self,
+        request: Request,
+        rule: KeyRule,
+        refusal: Refusal,
+        told: list[Header],
+        moment: Moment,
+    ) -> Answer:
+        """The refusal of a request for which the allowance does not suffice."""
+        wait = rule.wait or ("none" if rule.headers == "none" else "both")
+        if refusal.wait_s is None:
+            name, hints = "request_too_large", told
+        else:
+            name = refusal_name(rule.headers, refusal.unit, wait)
+            hints = [*told, *wait_headers(wait, refusal.wait_s)]
+        failure = CATALOGUE[name]
+        facts = self._facts(request, moment, refusal)
+        return _failed(failure, request, failure.body(facts, {}), hints)
 
     def _fail(
-        self,
-        failure: ServerFailure,
-        request: Request,
-        unix_s: float,
-        *,
-        wait_s: float | None = None,
-        refusal: Refusal | None = None,
+        self, name: str, request: Request, moment: Moment, *, wait_s: float | None = None
     ) -> Answer:
-        facts = self._facts(failure, request, unix_s, wait_s, refusal)
-        content_type = [(b"content-type", failure.content_type)] if failure.content_type else []
-        hints = failure.hint(facts) if failure.hint else []
-        is_refusal = 400 <= failure.status < 500
+        """A failure of the catalogue, as it stands there."""
+        failure = CATALOGUE[name]
+        wait_s = failure.wait_s if wait_s is None else wait_s
+        claimed = Refusal("requests", _DEFAULT_LIMIT, _DEFAULT_LIMIT, 1, wait_s)
+        facts = self._facts(request, moment, claimed)
         completion = self._completion(request) if failure.status < 300 else {}
-        return Answer(
-            status=failure.status,
-            headers=[*content_type, *failure.headers, *hints],
-            body=failure.body(facts, completion),
-            latency_s=0.0 if is_refusal else self._scenario.latency.draw(self._latencies),
-            cut=failure.cut,
-            failure=failure.name,
-            request=request,
-        )
+        hints = failure.hint(facts) if failure.hint else []
+        answer = _failed(failure, request, failure.body(facts, completion), hints)
+        if 400 <= failure.status < 500:
+            return answer
+        return msgspec.structs.replace(answer, latency_s=self._latency_s(moment.in_flight))
 
-    def _facts(
-        self,
-        failure: ServerFailure,
-        request: Request,
-        unix_s: float,
-        wait_s: float | None,
-        refusal: Refusal | None,
-    ) -> Facts:
-        if refusal is None:
-            wait_s = failure.wait_s if wait_s is None else wait_s
-            refusal = Refusal(failure.name, _DEFAULT_LIMIT, _DEFAULT_LIMIT, 1, wait_s)
+    def _facts(self, request: Request, moment: Moment, refusal: Refusal) -> Facts:
         rule = self._scenario.keys.get(request.key)
         return Facts(
             model=request.model,
             organization=(rule and rule.organization) or "org-simulated",
             key=_masked(request.key),
-            wait_s=refusal.wait_s,
-            now=unix_s,
+            wait_s=refusal.wait_s or 0.0,
+            now=moment.unix_s,
             limit=refusal.limit,
             used=refusal.used,
             requested=refusal.requested,
         )
 
-    def _models(self) -> Answer:
-        names = self._scenario.models or ["simulated"]
+    def _models(self, key: str, moment: Moment) -> Answer:
+        """The models there are for a key; or how the key fails, if it does so in all it asks."""
+        rule = self._scenario.keys.get(key)
+        name = rule.failure if rule else None
+        if rule is None and self._scenario.unknown_keys == "refuse":
+            name = "invalid_api_key"
+        if name in _OF_ALL_REQUESTS:
+            answer = self._fail(name, _listing(key), moment)
+            return msgspec.structs.replace(answer, request=None)
+        names = (rule and rule.models) or self._scenario.models or ["simulated"]
         listed = [{"id": n, "object": "model", "created": 0, "owned_by": "gptflow"} for n in names]
         body = msgspec.json.encode({"object": "list", "data": listed})
         return Answer(200, [(b"content-type", JSON)], body)
 
 
-class _FailureScript:
-    """The failure rules, and how far each of them has come."""
+def _failed(failure: ServerFailure, request: Request, body: bytes, hints: list[Header]) -> Answer:
+    content_type = [(b"content-type", failure.content_type)] if failure.content_type else []
+    return Answer(
+        status=failure.status,
+        headers=[*content_type, *failure.headers, *hints],
+        body=body,
+        cut=failure.cut,
+        failure=failure.name,
+        request=request,
+    )
 
-    def __init__(self, rules: list[FailureRule], seed: int) -> None:
-        self._rules = rules
-        self._seed = seed
-        self._seen = [0] * len(rules)
-        self._attempts: Counter[bytes] = Counter()
-        self._counts_attempts = any(rule.attempts or 0 < rule.share < 1 for rule in rules)
 
-    def next_for(self, request: Request) -> FailureRule | None:
-        """The rule by which this request fails, if one does. Counts the request as an attempt."""
-        if not self._rules:
-            return None
-        attempt = self._count(request.digest[:16])
-        chance = draw_fraction(self._seed, request.digest, "failure", attempt)
-        for place, rule in enumerate(self._rules):
-            if not self._is_due(place, request, attempt):
-                continue
-            if chance < rule.share:
-                return rule
-            chance -= rule.share  # the shares of several rules add up, instead of overlapping
-        return None
-
-    def _count(self, identity: bytes) -> int:
-        """How often the same request came before. It is not counted where no rule asks."""
-        if not self._counts_attempts:
-            return 0
-        earlier = self._attempts[identity]
-        self._attempts[identity] = earlier + 1
-        return earlier
-
-    def _is_due(self, place: int, request: Request, attempt: int) -> bool:
-        """Whether all conditions of a rule but its share hold. Counts the request for it."""
-        rule = self._rules[place]
-        if rule.key is not None and rule.key != request.key:
-            return False
-        if rule.match is not None and rule.match.search(request.user) is None:
-            return False
-        seen = self._seen[place]
-        self._seen[place] = seen + 1
-        if seen < rule.after or (rule.first is not None and seen >= rule.after + rule.first):
-            return False
-        return rule.attempts is None or attempt < rule.attempts
+def _listing(key: str) -> Request:
+    """What stands for the question of a request without one."""
+    return Request(
+        endpoint="chat/completions",
+        key=key,
+        body={},
+        digest=b"\0" * 32,
+        model="simulated",
+        messages=[{"role": "user", "content": ""}],
+        user="",
+        choices=1,
+        max_tokens=None,
+        prompt_tokens=0,
+    )
 
 
 _NO_KEY = (
@@ -256,8 +284,9 @@ def _allowances(scenario: Scenario, now_s: float) -> dict[str, Allowance]:
     for key, rule in scenario.keys.items():
         if rule.rpm is None and rule.tpm is None:
             continue
+        kind = KINDS[rule.window]
         requests, tokens = (
-            Bucket(limit, rule.burst, now_s) if limit is not None else None
+            kind(limit, rule.burst, now_s) if limit is not None else None
             for limit in (rule.rpm, rule.tpm)
         )
         owner = f"organization {rule.organization}" if rule.organization else f"key {key}"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gptflow.mock.failure.catalogue import CATALOGUE
+from gptflow.mock.scenario import Scenario
 from tests.cli.conftest import Gptflow
 
 
@@ -58,3 +60,15 @@ def test_what_cannot_be_served(gptflow: Gptflow, arguments: tuple[str, ...], wor
     said = gptflow("mock", *arguments)
     assert (said.code, said.out) == (2, "")
     assert words in said.err
+
+
+def test_the_failures_are_listed_by_name_and_status(gptflow: Gptflow) -> None:
+    said = gptflow("mock", "--list")
+    assert (said.code, said.err) == (0, "")
+    found = re.findall(r"^  (\w+) +(\S+) +\S", said.out, re.MULTILINE)
+    assert found == [(f.name, f.shown_status) for f in CATALOGUE.values()]
+
+
+def test_help_names_each_part_of_a_scenario(gptflow: Gptflow) -> None:
+    said = gptflow("mock", "--help").out
+    assert [name for name in Scenario.model_fields if name not in said] == ["unknown_keys"]

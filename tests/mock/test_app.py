@@ -56,6 +56,42 @@ def test_the_older_completions_endpoint_has_texts(plain: Serving) -> None:
     assert got.json["choices"][0]["text"] == "Once upon"
 
 
+def test_several_prompts_get_their_replies_in_order(serve: Serve) -> None:
+    served = serve(reply={"one_of": list("abcdefgh")})
+    alone = [
+        served.send("POST", "/completions", {"model": "m", "prompt": p}).json["choices"][0]["text"]
+        for p in ("one", "two", "three")
+    ]
+    got = served.send("POST", "/completions", {"model": "m", "prompt": ["one", "two", "three"]})
+    assert [choice["text"] for choice in got.json["choices"]] == alone
+    assert [choice["index"] for choice in got.json["choices"]] == [0, 1, 2]
+
+
+def test_several_prompts_with_n_are_grouped_by_prompt(serve: Serve) -> None:
+    served = serve(python_reply=lambda body: body["prompt"])
+    got = served.send("POST", "/completions", {"model": "m", "prompt": ["x", "y"], "n": 2})
+    assert [choice["text"] for choice in got.json["choices"]] == ["x", "x", "y", "y"]
+
+
+def test_a_key_without_access_cannot_list_the_models(serve: Serve) -> None:
+    served = serve(
+        keys={
+            "sk-bad": {"failure": "invalid_api_key"},
+            "sk-poor": {"failure": "insufficient_quota"},
+            "sk-one": {"models": ["small"]},
+        },
+        models=["small", "large"],
+        unknown_keys="refuse",
+    )
+    statuses = {
+        key: served.send("GET", "/models", key=key).status
+        for key in ("sk-bad", "sk-poor", "sk-one", "sk-other")
+    }
+    assert statuses == {"sk-bad": 401, "sk-poor": 200, "sk-one": 200, "sk-other": 401}
+    own = served.send("GET", "/models").json["data"]
+    assert [model["id"] for model in own] == ["small"]
+
+
 def test_models_are_listed(serve: Serve) -> None:
     got = serve(models=["small", "large"]).send("GET", "/models")
     assert [model["id"] for model in got.json["data"]] == ["small", "large"]

@@ -17,7 +17,7 @@ from pyreqwest.exceptions import PyreqwestError
 from gptflow.errors import UsageError
 from gptflow.mock.scenario import Scenario
 from gptflow.mock.server import MockServer
-from tests.mock.conftest import Serve
+from tests.mock.conftest import Serve, Serving
 
 
 def test_only_loopback_is_served() -> None:
@@ -61,6 +61,45 @@ def test_stopping_breaks_off_what_is_in_flight(serve: Serve) -> None:
         assert time.monotonic() - began_s < 20
         asking.join()
         assert errors
+
+
+def _is_there(served: Serving) -> bool:
+    try:
+        return served.ask().status == 200
+    except PyreqwestError:
+        return False
+
+
+def test_an_outage_refuses_connections_until_it_is_over(serve: Serve) -> None:
+    outages = [{"at": "0.2s", "lasts": "0.2s"}, {"at": "0.6s", "lasts": "0.2s"}]
+    served = serve(outages=outages)
+    began_s = time.monotonic()
+    changes = [_is_there(served)]
+    while len(changes) < 5 and time.monotonic() - began_s < 10:
+        there = _is_there(served)
+        if there != changes[-1]:
+            changes.append(there)
+        time.sleep(0.005)
+    assert changes == [True, False, True, False, True]
+
+
+def test_an_outage_breaks_what_is_in_flight(serve: Serve) -> None:
+    served = serve(latency="30s", outages=[{"at": "0.1s", "lasts": "0.1s"}])
+    began_s = time.monotonic()
+    with pytest.raises(PyreqwestError):
+        served.ask()
+    assert time.monotonic() - began_s < 10
+
+
+def test_a_server_can_end_within_an_outage(serve: Serve) -> None:
+    served = serve()
+    scenario = Scenario.model_validate({"outages": [{"at": 0, "lasts": 600}]})
+    with MockServer(scenario) as server:
+        away = served._replace(server=server)
+        deadline_s = time.monotonic() + 10
+        while _is_there(away) and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+        assert not _is_there(away)
 
 
 def _keep_error(served: object, errors: list[Exception]) -> None:

@@ -139,6 +139,144 @@ def test_whoever_waits_as_long_as_told_is_served() -> None:
             assert ask().failure is None
 
 
+def test_a_fixed_window_comes_back_all_at_once() -> None:
+    ask = Asking(keys={"sk-one": {"rpm": 3, "window": "fixed"}})
+    assert ask.failures(["x"] * 4) == [None] * 3 + ["rate_limit_rpm"]
+    ask.now_s += 59
+    assert ask.failures(["x"]) == ["rate_limit_rpm"]
+    assert dict(ask().headers)[b"retry-after-ms"] == b"1000"
+    ask.now_s += 1
+    assert ask.failures(["x"] * 4) == [None] * 3 + ["rate_limit_rpm"]
+
+
+def test_a_fixed_window_tells_when_it_ends_and_can_be_short() -> None:
+    ask = Asking(keys={"sk-one": {"rpm": 60, "tpm": 6000, "window": "fixed", "burst": "10s"}})
+    ask.now_s += 34
+    headers = dict(ask("x", max_tokens=400).headers)
+    assert headers[b"x-ratelimit-reset-requests"] == b"6s"
+    assert headers[b"x-ratelimit-remaining-requests"] == b"9"
+    assert headers[b"x-ratelimit-remaining-tokens"] == b"600"
+
+
+def _limited(**rule: Any) -> tuple[dict[bytes, bytes], Answer]:
+    """The headers of the answer that uses a limit up, and the refusal after it."""
+    ask = Asking(keys={"sk-one": {"rpm": 1, **rule}})
+    return dict(ask().headers), ask()
+
+
+def test_limits_need_not_be_told() -> None:
+    headers, refusal = _limited(headers="none")
+    assert headers.keys() == {b"content-type"}
+    assert dict(refusal.headers).keys() == {b"content-type"}
+    assert (refusal.status, refusal.failure) == (429, "rate_limit_silent")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "remaining", "reset", "reset_value"),
+    [
+        ("openai", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests", b"1m0s"),
+        ("azure", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests", b"60"),
+        (
+            "anthropic",
+            b"anthropic-ratelimit-requests-remaining",
+            b"anthropic-ratelimit-requests-reset",
+            b"2023-11-14T22:14:20.000Z",
+        ),
+    ],
+)
+def test_limits_are_told_in_the_dialect_of_a_provider(
+    dialect: str, remaining: bytes, reset: bytes, reset_value: bytes
+) -> None:
+    headers, refusal = _limited(headers=dialect)
+    assert (headers[remaining], headers[reset]) == (b"0", reset_value)
+    told = dict(refusal.headers)
+    assert (told[remaining], told[b"retry-after"]) == (b"0", b"60")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "wait", "in_header", "in_message"),
+    [
+        ("openai", None, True, True),
+        ("openai", "both", True, True),
+        ("openai", "header", True, False),
+        ("openai", "message", False, True),
+        ("openai", "none", False, False),
+        ("azure", None, True, True),
+        ("azure", "message", False, True),
+        ("anthropic", None, True, False),
+        ("anthropic", "message", False, True),
+        ("none", None, False, False),
+        ("none", "header", True, False),
+        ("none", "message", False, True),
+        ("none", "both", True, True),
+    ],
+)
+def test_a_refusal_names_the_wait_where_the_scenario_says(
+    dialect: str, wait: str | None, in_header: bool, in_message: bool
+) -> None:
+    _, refusal = _limited(headers=dialect, wait=wait)
+    assert refusal.status == 429
+    assert (b"retry-after" in dict(refusal.headers)) is in_header
+    message = json.loads(refusal.body)["error"]["message"]
+    assert any(told in message for told in ("in 1m0s", "after 60 seconds")) is in_message
+
+
+def test_a_refusal_for_tokens_tells_what_is_left_of_both_limits() -> None:
+    ask = Asking(keys={"sk-one": {"rpm": 10, "tpm": 100}})
+    ask("x", max_tokens=70)
+    headers = dict(ask("x", max_tokens=70).headers)
+    assert headers[b"x-ratelimit-remaining-requests"] == b"9"
+    assert headers[b"x-ratelimit-remaining-tokens"] == b"30"
+
+
+def test_a_rule_may_hold_for_a_stretch_of_time_from_the_first_request_on() -> None:
+    rule = {"name": "insufficient_quota", "key": "sk-one", "at": "5s", "lasts": "10s"}
+    ask = Asking(failures=[rule])
+    ask.now_s += 100
+    found = {}
+    for second in (0, 4, 5, 14, 15, 60):
+        ask.now_s = 1100.0 + second
+        found[second] = ask().failure
+    spent = "insufficient_quota"
+    assert found == {0: None, 4: None, 5: spent, 14: spent, 15: None, 60: None}
+
+
+def test_a_rule_may_end_with_a_time_or_never() -> None:
+    ask = Asking(failures=[{"name": "hang", "lasts": "1s"}, {"name": "server_500", "at": "2s"}])
+    found = [ask().failure]
+    for _ in range(3):
+        ask.now_s += 1
+        found.append(ask().failure)
+    assert found == ["hang", None, "server_500", "server_500"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "throughput"),
+    [
+        ("queue", {1: 10, 16: 160, 32: 160, 160: 160}),
+        ("batch", {1: 10, 17: 85, 161: 146}),
+        ("collapse", {1: 10, 16: 160, 32: 80, 160: 16}),
+    ],
+)
+def test_a_server_slows_down_under_load(shape: str, throughput: dict[int, int]) -> None:
+    ask = Asking(latency="100ms", slowdown={"capacity": 16, "shape": shape})
+    found = {n: n / ask(others=n - 1).latency_s for n in throughput}
+    assert found == pytest.approx(throughput, rel=0.01)
+
+
+def test_a_slow_server_fails_slowly_too_but_refuses_at_once() -> None:
+    slow: dict[str, Any] = {"latency": "100ms", "slowdown": 2}
+    assert Asking(**slow, failures={"server_500": 1})(others=7).latency_s == pytest.approx(0.4)
+    assert Asking(**slow, failures={"rate_limit_rpm": 1})(others=7).latency_s == 0
+
+
+def test_load_stretches_the_noise_of_the_latency() -> None:
+    ask = Asking(latency={"median": "200ms", "p95": "900ms"}, slowdown=4)
+    drawn = sorted(ask(others=15).latency_s for _ in range(500))
+    assert drawn[250] == pytest.approx(0.8, rel=0.2)
+    assert drawn[475] == pytest.approx(3.6, rel=0.3)
+
+
 def test_what_is_above_the_concurrency_is_refused() -> None:
     ask = Asking(concurrency=2)
     assert ask(others=1).failure is None

@@ -101,6 +101,11 @@ class ServerFailure(msgspec.Struct, frozen=True):
     """The wait that is named when neither a limit nor the scenario sets one."""
     cut: Cut | None = None
 
+    @property
+    def shown_status(self) -> str:
+        """The status for a person: a dash where the connection fails instead."""
+        return "-" if self.cut else str(self.status)
+
 
 def error(message: str, kind: str | None, code: str | int | None, param: str | None = None) -> Body:
     """The error object of OpenAI. `message` is a format string over the facts: {0.model}."""
