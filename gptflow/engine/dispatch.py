@@ -56,6 +56,7 @@ class Dispatcher:
         self._lines: dict[str, deque[_Waiter]] = {}
         self._arrivals = 0
         self._stopped: RunStopped | None = None
+        self._draining: RunStopped | None = None
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = 0.0
 
@@ -81,6 +82,8 @@ class Dispatcher:
             if isinstance(given, Lease):
                 self._free -= 1
                 return given
+        if self._draining:
+            raise _again(self._draining)
         self._arrivals += 1
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(self._arrivals, tokens, prefer, avoid, future)
@@ -136,6 +139,12 @@ class Dispatcher:
     def stop(self, reason: RunStopped) -> None:
         """Lets every call that waits, or will, fail with `reason`."""
         self._stopped = reason
+        for line in self._lines.values():
+            _fail(line, reason)
+
+    def drain(self, reason: RunStopped) -> None:
+        """Lets every call fail with `reason` that has to wait, now or from now on."""
+        self._draining = reason
         for line in self._lines.values():
             _fail(line, reason)
 
