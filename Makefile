@@ -32,6 +32,7 @@ format: .venv/.dev  ## let ruff mend what it can
 
 schema: .venv/.dev  ## write schemas/ and the list of API parameters again
 	$(BIN)/python -m gptflow.spec.schema
+	$(BIN)/python -m gptflow.engine.config_schema
 
 docs: .venv/.dev  ## write docs/reference.md again
 	$(BIN)/python -m gptflow.cli.reference

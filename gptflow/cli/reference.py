@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import BaseModel
 
 from gptflow.cli import main
 from gptflow.data.sinks.failed import ERROR_KEYS
-from gptflow.engine.config_file import ConfigFile, KeyItem
+from gptflow.engine.config_schema import config_schema
 from gptflow.records import Failure, FailureKind
 from gptflow.spec.expectation import Fragment, expected
 from gptflow.spec.extractor import EXTRACTOR_KINDS, Extractor
@@ -40,6 +39,8 @@ PARTS = {
     "parallelism": "ParallelismSpec",
     "limits": "LimitsSpec",
     "output": "OutputSpec",
+    "notify": "NotifySpec",
+    "notify.lark": "LarkSpec",
 }
 """The definitions of the JSON Schema by the place where they stand in a spec."""
 
@@ -89,19 +90,10 @@ def _spec() -> Iterator[str]:
 
 
 def _config() -> Iterator[str]:
-    yield from _documented(ConfigFile)
-    yield from ("### `key_list[]`", "", *_documented(KeyItem))
-
-
-def _documented(model: type[BaseModel]) -> Iterator[str]:
-    """A model whose keys are explained by the texts below them; one without a text is left out."""
-    schema, texts = model.model_json_schema(), attribute_docstrings(model)
-    told = {
-        name: {**what, "description": texts[name]}
-        for name, what in schema["properties"].items()
-        if name in texts
-    }
-    return _table({**schema, "properties": told}, schema.get("$defs", {}))
+    schema = config_schema()
+    parts = schema["$defs"]
+    yield from _table(schema, parts)
+    yield from ("### `key_list[]`", "", *_table(parts["KeyItem"], parts))
 
 
 def _failures() -> Iterator[str]:

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
+import errno
 import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any
+from urllib.parse import urlsplit
 
 from gptflow.engine import jsonc
 from gptflow.engine.config_file import DEFAULT_BASE_URL, ConfigFile, KeyItem
+from gptflow.engine.config_problems import (
+    VARIABLE,
+    Problem,
+    close_to,
+    filled,
+    name_of,
+    shown,
+    validated,
+)
 from gptflow.engine.secret import Secret
 from gptflow.errors import ConfigError
 
 DEFAULT_PATH = Path("config.json")
 _LARGEST_FILE = 1_000_000
+_SHORTEST_KEY = 16
+"""Characters. What is shorter is a word for a server that asks for no key."""
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FORM = 'it should read {"key_list": [{"api_key": "..."}]}'
+_READ_HINTS = {
+    errno.ENOENT: 'write {"key_list": [{"api_key": "..."}]} into it, or name another with --config',
+    errno.EISDIR: "name the file in it: --config FOLDER/config.json",
+    errno.EACCES: "whoever runs gptflow must be able to read it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,20 @@ class KeyEntry:
     timeout_s: float | None = None
     """Deadline for one attempt, in place of the engine's."""
 
+    @property
+    def host(self) -> str:
+        """The host of the base URL, with the port if it names one. Safe to show."""
+        return urlsplit(self.base_url).netloc.lower()
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """What the server counts its limits by: keys for which this is equal share them.
+
+        Those are the keys of one organization at one host; a key without an organization is alone.
+        """
+        organization = self.organization
+        return self.host, f"organization {organization}" if organization else f"key {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -64,20 +94,14 @@ class Config:
     """The file that it was read from; None where the environment stood in for one."""
 
 
-class _Problem(NamedTuple):
-    path: jsonc.Path
-    message: str
-    hint: str | None = None
-    at_name: bool = False
-
-
 def find_config(path: Path | None, environ: Mapping[str, str]) -> Config | None:
     """The configuration to use: `path` if given, else ./config.json, else the environment's.
 
     Raises:
         ConfigError: the first of these that exists is wrong.
     """
-    if path is None and not DEFAULT_PATH.exists():
+    # A link that leads nowhere is a mistake to tell, not the wish to use the environment.
+    if path is None and not os.path.lexists(DEFAULT_PATH):
         return config_from_environment(environ)
     return load_config(path or DEFAULT_PATH, environ)
 
@@ -92,7 +116,7 @@ def config_from_environment(environ: Mapping[str, str]) -> Config | None:
         "organization": "OPENAI_ORG_ID",
     }
     item = {field: environ[name] for field, name in names.items() if environ.get(name)}
-    read = _validated({"key_list": [item]})
+    read = validated({"key_list": [item]})
     if isinstance(read, ConfigFile):
         return _config(read, "OPENAI_API_KEY")
     raise ConfigError(
@@ -109,150 +133,116 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     Raises:
         ConfigError: it cannot be read, or is wrong; all its problems are named at once.
     """
-    plain = jsonc.plain_json(_read(path))
+    text, mode = _read(path)
+    plain = jsonc.plain_json(text)
+    data = _decoded(path, plain)
+    if not isinstance(data, dict) or "key_list" not in data:
+        raise _no_key_list(path, data)
+    problems: list[Problem] = []
+    read = validated(filled(data, environ, problems))
+    if not isinstance(read, ConfigFile):
+        unfilled = {problem.path for problem in problems}  # there "${NAME}" itself was judged
+        problems += [problem for problem in read if problem.path not in unfilled]
+    if problems or not isinstance(read, ConfigFile):
+        raise ConfigError(shown(path, plain, problems))
+    config = _config(read, str(path))
+    notes = (*config.notes, *_open_to_others(path, mode, data))
+    return dataclasses.replace(config, path=path, notes=notes)
+
+
+def _read(path: Path) -> tuple[str, int]:
+    """The text of a file, and its mode."""
     try:
-        data = jsonc.decode(plain)
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        hint = _READ_HINTS.get(error.errno or 0)
+        raise ConfigError(f"{path}: {error.strerror or error}", hint=hint) from None
+    if len(raw) > _LARGEST_FILE:
+        raise ConfigError(f"{path}: more than {_LARGEST_FILE:,} bytes are no configuration")
+    try:
+        return raw.decode("utf-8-sig"), mode
+    except UnicodeDecodeError as error:
+        told = f"{path}: not UTF-8 (byte {error.start})"
+        raise ConfigError(told, hint="save the file as UTF-8") from None
+
+
+def _decoded(path: Path, plain: str) -> Any:
+    if not plain.strip():
+        raise ConfigError(f"{path}: is empty", hint=_FORM)
+    try:
+        return jsonc.decode(plain)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}:{error.colno}: {error.msg}") from None
     except jsonc.DuplicateNameError as error:
-        raise ConfigError(f"{path}: {error.args[0]!r} stands twice in one object") from None
+        line, column = jsonc.line_and_column(plain, jsonc.duplicate_at(plain))
+        told = f"{path}:{line}:{column}: {error.args[0]!r} stands twice in one object"
+        raise ConfigError(told) from None
     except RecursionError:
         raise ConfigError(f"{path}: too many brackets inside each other") from None
-    if not isinstance(data, dict) or "key_list" not in data:
-        raise _no_key_list(path, data)
-    problems: list[_Problem] = []
-    filled = _filled(data, (), environ, problems)
-    read = _validated(filled)
-    if isinstance(read, ConfigFile) and not problems:
-        return _config(read, str(path))
-    problems += [] if isinstance(read, ConfigFile) else read
-    placed = [
-        (jsonc.locate(plain, problem.path, name=problem.at_name), problem) for problem in problems
-    ]
-    placed.sort(key=lambda one: one[0])
-    raise ConfigError("\n\n".join(_shown(path, plain, *one) for one in placed))
-
-
-def _read(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    if len(raw) > _LARGEST_FILE:
-        raise ConfigError(f"{path}: {len(raw):,} bytes are too much for a configuration")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 (byte {error.start})") from None
+    except ValueError:
+        raise ConfigError(f"{path}: a number has too many digits") from None
 
 
 def _no_key_list(path: Path, data: Any) -> ConfigError:
-    close = _close("key_list", data) if isinstance(data, dict) else None
-    hint = (
-        f"did you mean it by {close!r}?"
-        if close
-        else (
-            'it should read {"key_list": [{"api_key": "..."}]}; if this file belongs to another '
-            "program, name yours with --config"
-        )
+    close = close_to("key_list", data) if isinstance(data, dict) else None
+    hint = f"{_FORM}; if this file belongs to another program, name yours with --config"
+    return ConfigError(
+        f"{path}: there is no 'key_list'", hint=f"did you mean it by {close!r}?" if close else hint
     )
-    return ConfigError(f"{path}: there is no 'key_list'", hint=hint)
 
 
-def _filled(
-    value: Any, path: jsonc.Path, environ: Mapping[str, str], problems: list[_Problem]
-) -> Any:
-    """`value` with every ${NAME} read from the environment; what is missing joins `problems`."""
-    if isinstance(value, dict):
-        return {k: _filled(v, (*path, k), environ, problems) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_filled(v, (*path, i), environ, problems) for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    problems += [
-        _Problem(path, f"wants {name}, which the environment does not have", f"export {name}=...")
-        for name in _VARIABLE.findall(value)
-        if not environ.get(name)
-    ]
-    return _VARIABLE.sub(lambda match: environ.get(match[1]) or match[0], value)
+def _open_to_others(path: Path, mode: int, data: dict[str, Any]) -> Iterator[str]:
+    """A note if more people than the owner can read a key in the file."""
+    bits = stat.S_IMODE(mode)
+    readable = stat.S_ISREG(mode) and os.name == "posix" and bits & (stat.S_IRGRP | stat.S_IROTH)
+    if readable and any(_is_literal(item["api_key"]) for item in data["key_list"]):
+        who = "every user of this machine" if bits & stat.S_IROTH else "its group"
+        mend = f"chmod 600 {shlex.quote(str(path))}"
+        yield f"{path}: {who} can read the keys in it (mode {bits:03o}); {mend}"
 
 
-def _validated(data: Any) -> ConfigFile | list[_Problem]:
-    try:
-        read = ConfigFile.model_validate(data)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        return [_problem(detail) for detail in found]
-    return list(_contradictions(read)) or read
-
-
-def _problem(detail: ErrorDetails) -> _Problem:
-    path = detail["loc"]
-    match detail["type"]:
-        case "extra_forbidden":
-            known = KeyItem.model_fields if len(path) > 1 else ConfigFile.model_fields
-            close = _close(str(path[-1]), known)
-            hint = f"did you mean {close!r}?" if close else f"there are {', '.join(known)}"
-            return _Problem(path, "is no key of this file", hint, at_name=True)
-        case "missing":
-            return _Problem(path, "is missing")
-        case "value_error":
-            return _Problem(path, detail["msg"].removeprefix("Value error, "), _hint(detail["msg"]))
-        case _:
-            return _Problem(path, f"is wrong: {detail['msg'][0].lower()}{detail['msg'][1:]}")
-
-
-def _hint(message: str) -> str | None:
-    if "placeholder" in message:
-        return 'write the key in its place, or "${NAME}" to read it from the environment'
-    return None
-
-
-def _contradictions(read: ConfigFile) -> Iterator[_Problem]:
-    if read.key_index >= len(read.key_list):
-        last = len(read.key_list) - 1
-        yield _Problem(("key_index",), f"is {read.key_index}, but the last key is {last}")
-    unnamed = {_name(item, index) for index, item in enumerate(read.key_list) if not item.name}
-    taken = set(unnamed)
-    for index, item in enumerate(read.key_list):
-        if item.name in taken:
-            told = f"is {item.name!r}, as another key is called"
-            why = "a key without a name is called after its place" if item.name in unnamed else None
-            yield _Problem(("key_list", index, "name"), told, why)
-        taken.add(_name(item, index))
-
-
-def _name(item: KeyItem, index: int) -> str:
-    return item.name or f"key {index + 1}"
+def _is_literal(api_key: str) -> bool:
+    """Whether a key stands in the file itself, and is one: "none" is not."""
+    return not VARIABLE.search(api_key) and len(api_key.strip()) >= _SHORTEST_KEY
 
 
 def _config(read: ConfigFile, origin: str) -> Config:
-    entries: dict[tuple[str, str, str | None], KeyEntry] = {}
+    entries: dict[KeyEntry, KeyEntry] = {}
     notes = []
     for index, item in enumerate(read.key_list):
-        entry = KeyEntry(
-            name=_name(item, index),
-            api_key=Secret(item.api_key),
-            base_url=item.base_url,
-            organization=item.organization,
-            models=tuple(item.models or ()),
-        )
-        first = entries.setdefault((item.api_key, item.base_url, item.organization), entry)
+        entry = _entry(item, index)
+        first = entries.setdefault(_nameless(entry), entry)
         if first is not entry:
             notes.append(f"{entry.name} is the same as {first.name}, and is left out")
-    start = read.key_list[read.key_index]
-    order = list(entries)
-    start_index = order.index((start.api_key, start.base_url, start.organization))
-    return Config(tuple(entries.values()), start_index, origin, tuple(notes))
+    start = _nameless(_entry(read.key_list[read.key_index], read.key_index))
+    return Config(tuple(entries.values()), list(entries).index(start), origin, tuple(notes))
 
 
-def _close(name: str, candidates: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, list(candidates), n=1)), None)
+def _entry(item: KeyItem, index: int) -> KeyEntry:
+    headers = (item.headers or {}).items()
+    return KeyEntry(
+        name=name_of(item.name, index),
+        api_key=Secret(item.api_key),
+        base_url=item.base_url,
+        organization=item.organization,
+        models=tuple(item.models or ()),
+        rpm=item.rpm,
+        tpm=item.tpm,
+        concurrency=item.concurrency,
+        headers=tuple((name.lower(), Secret(value)) for name, value in headers),
+        timeout_s=item.timeout_s,
+    )
 
 
-def _shown(file: Path, plain: str, offset: int, problem: _Problem) -> str:
-    """A problem as a person reads it. Never with the line itself, which may hold a key."""
-    line, column = jsonc.line_and_column(plain, offset)
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem.path)
-    told = f"{file}:{line}:{column}: {''.join(parts).lstrip('.')} {problem.message}"
-    return f"{told}\nHint: {problem.hint}" if problem.hint else told
+def _nameless(entry: KeyEntry) -> KeyEntry:
+    """What makes two entries the same key: all that decides what a server makes of a request."""
+    return KeyEntry(
+        name="",
+        api_key=entry.api_key,
+        base_url=entry.base_url,
+        organization=entry.organization,
+        models=entry.models,
+        headers=entry.headers,
+    )

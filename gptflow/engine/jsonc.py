@@ -45,6 +45,8 @@ def decode(plain: str) -> Any:
 
     Raises:
         json.JSONDecodeError: it is not JSON.
+        ValueError: a number has more digits than Python turns into one.
+        RecursionError: it is nested too deeply.
         DuplicateNameError: an object has a name twice, of which JSON would keep the last silently.
     """
     return json.loads(plain, object_pairs_hook=_object)
@@ -56,6 +58,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise DuplicateNameError(next(name for name in names if names.count(name) > 1))
     return found
+
+
+def duplicate_at(plain: str) -> int:
+    """The offset of a name that stands twice in one object of valid plain JSON; 0 if none does."""
+    open_values = [_skip(plain, 0)]
+    while open_values:
+        names = set()
+        for member in _members(plain, open_values.pop()):
+            if member.part in names:
+                return member.name_at
+            names.add(member.part)
+            open_values.append(member.value_at)
+    return 0
 
 
 def locate(plain: str, path: Path, *, name: bool = False) -> int:
