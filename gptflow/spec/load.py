@@ -15,7 +15,7 @@ from gptflow.spec.check import file_problems, model_problems, name_problems
 from gptflow.spec.environment import Expanded, expand
 from gptflow.spec.expectation import found
 from gptflow.spec.model import Spec
-from gptflow.spec.node import MapNode, Sheet, data_of
+from gptflow.spec.node import MapNode, Node, Sheet, data_of
 from gptflow.spec.origin import Origin, value_at
 from gptflow.spec.overrides import apply_overrides, override_texts
 from gptflow.spec.parameters import parameter_problems, read_numbers
@@ -23,6 +23,13 @@ from gptflow.spec.problems import Place, Problem, did_you_mean, in_order, place_
 from gptflow.spec.salvage import salvage
 from gptflow.spec.scalar import resolve_plain
 from gptflow.spec.shape import shape_problems, wrong_paths
+from gptflow.spec.veil import (
+    may_hold_secrets,
+    veiled_change,
+    veiled_data,
+    veiled_file,
+    veiled_problems,
+)
 from gptflow.spec.yaml12 import read_yaml
 
 MAX_BYTES = 1024 * 1024
@@ -77,16 +84,45 @@ def read_spec(
     """
     sheet, problems = _read_file(Path(path), str(path))
     if problems:
-        return Draft(None, problems)
-    tree, problems = read_yaml(sheet)
+        return Draft(None, veiled_problems(problems, sheet.text))
+    written = _Written(sheet, (*override_texts(values or {}), *overrides))
+    tree, problems = written.read()
     if not isinstance(tree, MapNode):
-        return Draft(None, problems or [_not_a_mapping(sheet, tree and data_of(tree))])
-    changes = (*override_texts(values or {}), *overrides)
-    problems += apply_overrides(tree, changes)
-    origin = Origin(str(path), Path(path).resolve().parent, sheet.text, tree, changes)
-    expanded = expand(data_of(tree), os.environ if environ is None else environ)
+        problems = problems or [_not_a_mapping(sheet, tree and data_of(tree))]
+        return Draft(None, veiled_problems(problems, sheet.text))
+    data = data_of(tree)
+    if may_hold_secrets((sheet.text, *written.changes)):
+        written = written.veiled()
+        tree, problems = written.read()
+    origin = written.origin(Path(path), tree)
+    expanded = expand(data, os.environ if environ is None else environ)
     draft = _checked(expanded, origin)
     return replace(draft, problems=in_order([*problems, *draft.problems]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A spec as a person wrote it: its file, and what --set changes."""
+
+    sheet: Sheet
+    changes: tuple[str, ...]
+
+    def read(self) -> tuple[Node | None, list[Problem]]:
+        """The tree with all changes, and the problems on the way to it."""
+        tree, problems = read_yaml(self.sheet)
+        if isinstance(tree, MapNode):
+            problems += apply_overrides(tree, self.changes)
+        return tree, problems
+
+    def veiled(self) -> _Written:
+        """The same without its secrets, for all that is shown or stored."""
+        tree, _ = read_yaml(self.sheet)
+        assert tree is not None  # it was read before
+        return _Written(veiled_file(self.sheet, tree), tuple(map(veiled_change, self.changes)))
+
+    def origin(self, path: Path, tree: Node | None) -> Origin:
+        """Where everything in the tree stands."""
+        return Origin(str(path), path.resolve().parent, self.sheet.text, tree, self.changes)
 
 
 def _read_file(path: Path, shown: str) -> tuple[Sheet, list[Problem]]:
@@ -157,7 +193,7 @@ def _checked(expanded: Expanded, origin: Origin) -> Draft:
     try:
         spec = _validated(expanded)
     except ValidationError as error:
-        problems += shape_problems(error, data, origin)
+        problems += shape_problems(error, veiled_data(data), origin)
         spec, knows_source = salvage(data, error)
     if spec is not None:
         spec._origin = origin  # noqa: SLF001 (the loader is who knows it)

@@ -26,6 +26,7 @@ from gptflow.spec.extractor import (
     TextExtractor,
     long_form,
 )
+from gptflow.spec.notify import LarkSpec, NotifySpec, Occasion
 from gptflow.spec.origin import Origin
 from gptflow.spec.part import FIELD_NAME, RESERVED_NAMES, FileRef, Name, SpecModel
 
@@ -41,9 +42,12 @@ __all__ = [
     "FileRef",
     "JsonExtractor",
     "Labels",
+    "LarkSpec",
     "LimitsSpec",
     "ModelSpec",
     "Name",
+    "NotifySpec",
+    "Occasion",
     "OnInvalid",
     "OutputFormat",
     "OutputSpec",
@@ -313,6 +317,9 @@ class Spec(SpecModel):
     )
     output: OutputSpec = Field(
         default_factory=OutputSpec, description="Where the finished rows go."
+    )
+    notify: NotifySpec = Field(
+        default_factory=NotifySpec, description="Whom to tell how the run goes."
     )
 
     _origin: Origin = PrivateAttr(default_factory=Origin.nowhere)

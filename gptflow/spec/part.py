@@ -25,11 +25,17 @@ class SpecModel(BaseModel):
     """What all parts share: frozen, no key that is not declared, no type that is not meant.
 
     Built late: only the whole spec is ever validated, and building each part by itself as well
-    would double the time to start.
+    would double the time to start. What pydantic says of a mistake does not show the value, which
+    may be a secret.
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        defer_build=True,
+        hide_input_in_errors=True,
     )
 
 
