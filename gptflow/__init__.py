@@ -16,11 +16,14 @@ if TYPE_CHECKING:
         ConfigError,
         DataError,
         GptflowError,
+        LarkError,
         RunStopped,
         SpecError,
         StoreError,
         UsageError,
     )
+    from gptflow.notify.lark import LarkBot
+    from gptflow.notify.sender import lark_sender
     from gptflow.runner.api import load_spec, run
     from gptflow.runner.server import ServerChoice
     from gptflow.runner.summary import RunSummary
@@ -34,6 +37,8 @@ __all__ = [
     "DataError",
     "GPTWrapper",
     "GptflowError",
+    "LarkBot",
+    "LarkError",
     "RunStopped",
     "RunSummary",
     "ServerChoice",
@@ -42,15 +47,18 @@ __all__ = [
     "StoreError",
     "UsageError",
     "__version__",
+    "lark_sender",
     "load_spec",
     "run",
 ]
 
 _HOMES = {
     "GPTWrapper": "gptflow.wrapper.gpt_wrapper",
+    "LarkBot": "gptflow.notify.lark",
     "RunSummary": "gptflow.runner.summary",
     "ServerChoice": "gptflow.runner.server",
     "Spec": "gptflow.spec.model",
+    "lark_sender": "gptflow.notify.sender",
     "load_spec": "gptflow.runner.api",
     "run": "gptflow.runner.api",
 }

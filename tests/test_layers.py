@@ -72,10 +72,14 @@ HEAVY = {
 
 HEAVY_MODULES = {
     "gptflow.engine.exceptions": "loads openai",
+    "gptflow.engine.forked_client": "loads openai",
     "gptflow.mock.document": "a paid run needs no simulator",
     "gptflow.mock.scenario": "a paid run needs no simulator",
     "gptflow.mock.server": "a paid run needs no simulator",
     "gptflow.runner.local": "a paid run needs no local model",
+    "gptflow.wrapper.pipelines": "builds wrappers itself, for a method of the wrapper",
+    "gptflow.wrapper.shared_engine": "loads pydantic and the wire",
+    "gptflow.wrapper.single_round": "builds wrappers itself, for a method of the wrapper",
 }
 """Modules of ours that may load late, with the reason."""
 

@@ -12,6 +12,8 @@ NAMES = [
     "DataError",
     "GPTWrapper",
     "GptflowError",
+    "LarkBot",
+    "LarkError",
     "RunStopped",
     "RunSummary",
     "ServerChoice",
@@ -20,6 +22,7 @@ NAMES = [
     "StoreError",
     "UsageError",
     "__version__",
+    "lark_sender",
     "load_spec",
     "run",
 ]

@@ -1,76 +1,218 @@
-"""GPTWrapper: every key of a configuration behind one call, without a spec."""
+"""GPTWrapper: all keys of a configuration behind one call, without a spec."""
 
 from __future__ import annotations
 
 import os
-import weakref
-from contextlib import AbstractAsyncContextManager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any, Literal, Self
 
-from gptflow.records import Call, Reply
-from gptflow.wrapper.portal import Portal
+from gptflow.errors import RunStopped
+from gptflow.notify.lark import LarkBot
+from gptflow.records import Reply
+from gptflow.wrapper.loading import shared_engine
+from gptflow.wrapper.pipeline_methods import PipelineMethods
+from gptflow.wrapper.question import Question, question
+from gptflow.wrapper.settings import DEFAULT_PATH, Settings
 
-if TYPE_CHECKING:
-    from gptflow.engine.engine import Engine
 
+class GPTWrapper(PipelineMethods):
+    """All keys of a configuration behind one call, which waits, retries and changes keys itself.
 
-class GPTWrapper:
-    """All keys of a configuration behind one call that waits, retries and changes keys."""
+    Its methods may be called from any thread and any event loop, at the same time and inside of a
+    notebook: all calls share one engine and its connections. It pickles, and survives a fork; the
+    other process reads the keys again, and has an engine of its own. The engine starts with the
+    first call; it ends with `close`, with the wrapper, or with the interpreter.
+    """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each has a default that fits most
         self,
-        config_path: str | os.PathLike[str] = "./config.json",
+        config_path: str | os.PathLike[str] = DEFAULT_PATH,
         base_wait_time: float = 30,
-        lark_hook: str | None = None,
+        lark_hook: str | LarkBot | None = None,
         *,
         start_index: int | None = None,
+        strategy: Literal["sequential", "spread"] = "sequential",
+        attempts: int = 8,
+        timeout_s: float = 120.0,
+        key_wait_s: float | None = None,
     ) -> None:
-        from gptflow.engine.config import load_config
+        """Read the keys; nothing is sent yet.
 
-        self._config_path = Path(config_path).absolute()
-        self._base_wait_s = base_wait_time
-        self._config = load_config(self._config_path)
-        self._start_index = start_index
-        self._portal = Portal(partial(_engine, self._config))
-        weakref.finalize(self, self._portal.let_go).atexit = False
+        Args:
+            config_path: the file with the keys. Where the default does not exist, OPENAI_API_KEY
+                stands in, with OPENAI_BASE_URL and OPENAI_ORG_ID.
+            base_wait_time: seconds. When all keys are spent calls wait for a change of the file;
+                that is told at once, and after 1, 2, 4 ... times this.
+            lark_hook: where to tell it: a webhook's URL, or a LarkBot, for one that signs.
+            start_index: the place in key_list, from 0, of the key to begin with, in place of the
+                file's key_index. It wraps around.
+            strategy: "sequential" uses a key until it is spent or rests; "spread" uses all of them
+                at once, each as far as it has room.
+            attempts: how often a call may fail for a passing reason. Rate limits do not count.
+            timeout_s: deadline for one attempt, from connecting to the last byte.
+            key_wait_s: the longest wait for a usable key when all are spent; None for as long as it
+                takes, 0 to raise at once.
 
-    def completions_with_backoff(
+        Raises:
+            ConfigError: there is no configuration, or it is wrong.
+            ValueError: lark_hook is not the URL of a hook.
+        """
+        # Bound to its own name first: a traceback may show what the names of a frame hold.
+        lark_hook = LarkBot(lark_hook) if isinstance(lark_hook, str) and lark_hook else lark_hook
+        path = Path(config_path).absolute()
+        is_default = os.fspath(config_path) == DEFAULT_PATH
+        self._shared = shared_engine(
+            Settings(
+                config_path=None if is_default and not path.exists() else path,
+                base_wait_s=base_wait_time,
+                bot=lark_hook or None,
+                start_index=start_index,
+                strategy=strategy,
+                attempts=attempts,
+                timeout_s=timeout_s,
+                key_wait_s=key_wait_s,
+            )
+        )
+        self._prefer: str | None = None
+
+    def completions_with_backoff(  # noqa: PLR0913, PLR0917  # the original's signature
         self,
         engine: str | None = None,
-        messages: Any = None,
+        messages: str | Sequence[str] | Sequence[Mapping[str, Any]] | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        top_p: float | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
         **kwargs: Any,
     ) -> Any:
-        """The text of the model's reply."""
-        return self.complete(engine, messages, **kwargs).text
+        """The text of the model's reply; a list of texts for n > 1, or for a list of prompts.
+
+        Only what is given is sent; None means not given. When all keys are spent it waits, and
+        goes on as soon as the file has a usable one. Ctrl-C ends it at once.
+
+        Args:
+            engine: the model. `model=` is another word for it.
+            messages: the conversation, as a list of dicts with role and content; a string is one
+                message of the user. For a completion model (davinci-002, babbage-002,
+                gpt-3.5-turbo-instruct), or with api="completions": a string, or a list of strings
+                for as many texts in their order. `prompt=` is another word for it then.
+            temperature: as the API has it, like the others.
+            max_tokens: the most tokens of the reply.
+            top_p: nucleus sampling.
+            frequency_penalty: against words that come often.
+            presence_penalty: against words that came at all.
+            **kwargs: any other parameter of the API; `extra_body`, a dict that is merged into the
+                request; `timeout`, seconds for one attempt; `api`, "chat" or "completions", where
+                the model's name does not tell.
+
+        Returns:
+            str, or list[str]. Text that is missing, as beside tool calls, is "": see `complete`.
+
+        Raises:
+            UsageError: the call cannot be sent like this; nothing was sent.
+            openai.OpenAIError: there is no reply, and will be none: RateLimitError,
+                BadRequestError, APITimeoutError ... as the openai package has them.
+        """
+        asked = question(
+            engine,
+            messages,
+            {
+                "temperature": temperature,
+                "max_tokens": max_tokens,
+                "top_p": top_p,
+                "frequency_penalty": frequency_penalty,
+                "presence_penalty": presence_penalty,
+                **kwargs,
+            },
+        )
+        return self._shared.texts(asked, self._ask(asked))
 
     async def acompletions_with_backoff(
-        self, engine: str | None = None, messages: Any = None, **kwargs: Any
+        self,
+        engine: str | None = None,
+        messages: str | Sequence[str] | Sequence[Mapping[str, Any]] | None = None,
+        **parameters: Any,
     ) -> Any:
-        return (await self.acomplete(engine, messages, **kwargs)).text
+        """As `completions_with_backoff`, in an event loop: any, and several at the same time."""
+        asked = question(engine, messages, parameters)
+        return self._shared.texts(asked, await self._aask(asked))
 
-    def complete(self, engine: str | None = None, messages: Any = None, **kwargs: Any) -> Reply:
-        call = Call(b"", "", str(engine), messages, kwargs)
-        return self._portal.run(lambda service: service.complete(call))
+    def complete(
+        self,
+        engine: str | None = None,
+        messages: str | Sequence[str] | Sequence[Mapping[str, Any]] | None = None,
+        **parameters: Any,
+    ) -> Reply:
+        """As `completions_with_backoff`, but gives the whole reply.
+
+        Returns:
+            text (the first, where there are several), finish_reason, usage, model, key_name,
+            attempts, latency_s, and body: the response as it came, as JSON in bytes.
+        """
+        return self._ask(question(engine, messages, parameters))
 
     async def acomplete(
-        self, engine: str | None = None, messages: Any = None, **kwargs: Any
+        self,
+        engine: str | None = None,
+        messages: str | Sequence[str] | Sequence[Mapping[str, Any]] | None = None,
+        **parameters: Any,
     ) -> Reply:
-        call = Call(b"", "", str(engine), messages, kwargs)
-        return await self._portal.arun(lambda service: service.complete(call))
+        """As `complete`, in an event loop: any, and several at the same time."""
+        return await self._aask(question(engine, messages, parameters))
+
+    def starting_at(self, index: int) -> Self:
+        """A wrapper over the same engine whose calls prefer the key at a place, from 0.
+
+        The place wraps around. Closing either closes both.
+        """
+        keys = self._shared.config.keys
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__ | {"_prefer": keys[index % len(keys)].name}
+        return other
+
+    def stop(self, reason: RunStopped) -> None:
+        """Lets every call that waits, and every later one, raise `reason`, in this process.
+
+        Calls that are on the wire come back first: they may be paid already.
+        """
+        self._shared.stop(reason)
 
     def close(self) -> None:
-        self._portal.close()
+        """Cancels the calls in flight, closes the connections, and waits until that is done.
 
-    @staticmethod
-    def multi_process_pipeline(*args: Any, **kwargs: Any) -> list[Any]:
-        from gptflow.wrapper import pipelines
+        There is no need to: what is left open ends with the wrapper, or with the interpreter.
+        """
+        self._shared.close()
 
-        return pipelines.multi_process_pipeline(*args, **kwargs)
+    def __repr__(self) -> str:
+        keys = self._shared.config.keys
+        return f"GPTWrapper({self._shared.config.origin}, {len(keys)} keys)"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"settings": self._shared.settings, "prefer": self._prefer}
 
-def _engine(config: Any) -> AbstractAsyncContextManager[Engine]:
-    from gptflow.engine.engine import Engine
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._shared = shared_engine(state["settings"])
+        self._prefer = state["prefer"]
 
-    return Engine(config)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ask(self, asked: Question) -> Reply:
+        call, prefer = asked.call, self._prefer
+        return self._shared.run(lambda engine: engine.complete(call, prefer=prefer))
+
+    async def _aask(self, asked: Question) -> Reply:
+        call, prefer = asked.call, self._prefer
+        return await self._shared.arun(lambda engine: engine.complete(call, prefer=prefer))
