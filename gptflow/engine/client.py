@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import NamedTuple
 
+from pyreqwest.client import Client as Connections
 from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import (
     DetailedPyreqwestError,
+    ReadTimeoutError,
     RequestError,
     RequestTimeoutError,
 )
 from pyreqwest.http import HeaderMap
+from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.request import RequestBuilder
 
-from gptflow import __version__
-from gptflow.engine.attempt import FaultKind, Response, TransportFault
+from gptflow.engine import faults
+from gptflow.engine.attempt import Response, TransportFault
 from gptflow.engine.config import KeyEntry
+from gptflow.engine.proxies import Proxy
+from gptflow.engine.route import Route, Routes
 
-CONNECT_TIMEOUT_S = 10.0
-LARGEST_BODY = 64 * 1024 * 1024
-"""Bytes after decompression. A reply of a million tokens is a tenth of it."""
 _MOST_TARGETS = 10_000
 
 
-class Target(NamedTuple):
+class _Target(NamedTuple):
     """Where requests of one key to one path go. Built once, since building costs."""
 
     key: KeyEntry
     """Held so that no other key can come to live at its address, by which targets are found."""
-    url: str
+    route: Route
+    connections: Connections
     headers: HeaderMap
-    deadline: timedelta | None
-    """In place of the client's."""
+    deadline: timedelta
 
 
 class Client:
@@ -40,92 +43,143 @@ class Client:
 
     HTTP/1.1, one connection a request in flight: HTTP/2 would squeeze all calls through the stream
     limit of one. No redirects (they turn a POST into a GET), no cookies, no referer. Proxies come
-    from the environment (HTTPS_PROXY, NO_PROXY, ...).
+    from the environment: see `proxies`. Does not work in a process that was forked after the first
+    one was built: see `open_client`.
     """
 
     def __init__(self, *, timeout_s: float, connections: int) -> None:
         """Build the client.
 
         Args:
-            timeout_s: deadline on the wall for a whole attempt, from connecting to the last byte.
-                A server that drips a byte a second outlives every read timeout.
+            timeout_s: deadline on the wall for a whole attempt, from connecting to the last byte,
+                of keys that name none. A server that drips a byte a second outlives every read
+                timeout.
             connections: how many are kept open between requests.
+
+        Raises:
+            RuntimeError: the process was forked after a client was built.
         """
-        self._timeout_s = timeout_s
-        self._targets: dict[tuple[int, str], Target] = {}
-        self._http = (
+        self._routes = Routes(timeout_s, os.environ)
+        self._idle = connections
+        self._targets: dict[tuple[int, str], _Target] = {}
+        self._by_proxy: dict[Proxy | None, Connections] = {None: self._connections(None)}
+        self._closed = False
+
+    async def aclose(self) -> None:
+        """Closes all connections; what is in flight becomes a fault."""
+        self._closed = True
+        self._targets.clear()  # idle connections last as long as there are references to them
+        while self._by_proxy:
+            _, connections = self._by_proxy.popitem()
+            await connections.close()
+
+    async def send(self, key: KeyEntry, endpoint: str, body: bytes) -> Response | TransportFault:
+        """One attempt to POST a body to an endpoint.
+
+        Cancelling it comes back at once, but pyreqwest does not abort what it has sent: the server
+        works on until it has answered, or the deadline closes the connection.
+        """
+        target = self._targets.get((id(key), endpoint))
+        if target is None:
+            aimed = self._aim(key, endpoint, json_body=True)
+            if isinstance(aimed, TransportFault):
+                return aimed
+            self._keep(endpoint, aimed)
+            target = aimed
+        request = target.connections.post(target.route.url).body_bytes(body)
+        return await _received(request, target)
+
+    async def get(self, key: KeyEntry, path: str) -> Response | TransportFault:
+        """One attempt to GET what is at a path below the base URL, such as "models"."""
+        target = self._aim(key, path, json_body=False)
+        if isinstance(target, TransportFault):
+            return target
+        return await _received(target.connections.get(target.route.url), target)
+
+    def _aim(self, key: KeyEntry, path: str, *, json_body: bool) -> _Target | TransportFault:
+        if self._closed:
+            return faults.broken("the client is closed")
+        route = self._routes.find(key, path, json_body=json_body)
+        if isinstance(route, TransportFault):
+            return route
+        if route.proxy not in self._by_proxy:
+            self._by_proxy[route.proxy] = self._connections(route.proxy)
+        return _Target(
+            key=key,
+            route=route,
+            connections=self._by_proxy[route.proxy],
+            headers=_header_map(route),
+            deadline=timedelta(seconds=route.whole_s),
+        )
+
+    def _keep(self, endpoint: str, target: _Target) -> None:
+        if len(self._targets) >= _MOST_TARGETS:  # a configuration reloaded for days on end
+            self._targets.clear()
+        self._targets[id(target.key), endpoint] = target
+
+    def _connections(self, proxy: Proxy | None) -> Connections:
+        builder = (
             ClientBuilder()
             .http1_only()
             .follow_redirects(False)
             .referer(False)
-            .user_agent(f"gptflow/{__version__}")
-            .timeout(timedelta(seconds=timeout_s))
-            .connect_timeout(timedelta(seconds=min(CONNECT_TIMEOUT_S, timeout_s)))
-            .pool_max_idle_per_host(connections)
-            .build()
+            .connect_timeout(timedelta(seconds=self._routes.connect_s))
+            .pool_max_idle_per_host(self._idle)
+            .no_proxy()
         )
-
-    async def aclose(self) -> None:
-        """Closes all connections; what is in flight becomes a fault."""
-        await self._http.close()
-
-    async def send(self, key: KeyEntry, endpoint: str, body: bytes) -> Response | TransportFault:
-        """One attempt to POST a body to an endpoint. Cancelling it closes its connection."""
-        target = self._targets.get((id(key), endpoint)) or self._aim(key, endpoint)
-        request = self._http.post(target.url).headers(target.headers).body_bytes(body)
-        return await self._receive(request, target)
-
-    async def get(self, key: KeyEntry, path: str) -> Response | TransportFault:
-        """One attempt to GET what is at a path below the base URL, such as "models"."""
-        target = self._targets.get((id(key), path)) or self._aim(key, path)
-        return await self._receive(self._http.get(target.url).headers(target.headers), target)
-
-    async def _receive(self, request: RequestBuilder, target: Target) -> Response | TransportFault:
-        if target.deadline is not None:
-            request = request.timeout(target.deadline)
-        try:
-            async with request.build_streamed() as response:
-                received = await response.body_reader.read(LARGEST_BODY + 1)
-                content = received.to_bytes() if received else b""
-                status, headers = response.status, response.headers
-        except RequestError as error:
-            return fault_of(error, target.key.timeout_s or self._timeout_s)
-        if len(content) > LARGEST_BODY:
-            return TransportFault(
-                FaultKind.OVERSIZE, f"the response is larger than {LARGEST_BODY:,} bytes"
-            )
-        return Response(status, headers, content)
-
-    def _aim(self, key: KeyEntry, path: str) -> Target:
-        if len(self._targets) >= _MOST_TARGETS:  # a configuration reloaded for days on end
-            self._targets.clear()
-        headers = HeaderMap([("content-type", "application/json"), ("accept", "application/json")])
-        headers["authorization"] = f"Bearer {key.api_key.reveal()}"
-        if key.organization:
-            headers["openai-organization"] = key.organization
-        for name, value in key.headers:
-            headers[name] = value.reveal()
-        deadline = None if key.timeout_s is None else timedelta(seconds=key.timeout_s)
-        target = Target(key, f"{key.base_url}/{path}", headers, deadline)
-        self._targets[id(key), path] = target
-        return target
+        if proxy is not None:
+            through = ProxyBuilder.all(proxy.address)
+            if proxy.user:
+                through = through.basic_auth(proxy.user, proxy.password.reveal())
+            builder = builder.proxy(through)
+        return builder.build()
 
 
-def fault_of(error: RequestError, timeout_s: float) -> TransportFault:
+def _header_map(route: Route) -> HeaderMap:
+    headers = HeaderMap()
+    for name, value in route.headers:
+        headers.append(name, value, is_sensitive=True)
+    return headers
+
+
+async def _received(request: RequestBuilder, target: _Target) -> Response | TransportFault:
+    try:
+        async with (
+            request.headers(target.headers).timeout(target.deadline).build_streamed() as response
+        ):
+            content = await response.body_reader.read(faults.LARGEST_BODY + 1)
+            body = content.to_bytes() if content else b""
+            whole = Response(response.status, response.headers, body)
+    except RequestError as error:
+        return _fault_of(error, target.route)
+    return faults.received(target.route, whole)
+
+
+def _fault_of(error: RequestError, route: Route) -> TransportFault:
     """What pyreqwest raised, in our words: its own text shows the URL."""
     causes = _causes(error)
     told = causes[-1] if causes else str(error.args[0])
     connecting = "client error (Connect)" in causes
-    if isinstance(error, RequestTimeoutError) and not connecting:
+    if isinstance(error, RequestTimeoutError):
         # pyreqwest calls it a connect timeout, too, when the headers do not come.
-        return TransportFault(FaultKind.TIMEOUT, f"no whole reply in {timeout_s:g} s")
-    if "certificate" in told:
-        return TransportFault(FaultKind.CERTIFICATE, f"cannot trust the server: {told}")
-    if "proxy authorization required" in told:
-        return TransportFault(FaultKind.PROXY, "the proxy wants a user and a password")
+        if connecting:
+            return faults.late_to_connect(route)
+        return faults.late(route, began=isinstance(error, ReadTimeoutError))
     if connecting:
-        return TransportFault(FaultKind.CONNECT, f"cannot connect: {told}")
-    return TransportFault(FaultKind.BROKEN, f"the connection broke: {told}")
+        return _unconnected(told, route)
+    if "parsed" in told:  # "invalid HTTP version parsed", "invalid header name parsed"
+        return faults.not_http(route)
+    return faults.broken(told)
+
+
+def _unconnected(told: str, route: Route) -> TransportFault:
+    if "invalid peer certificate" in told:
+        return faults.untrusted(told.partition("invalid peer certificate: ")[2])
+    if "corrupt message" in told:
+        return faults.without_tls()
+    if "proxy authorization required" in told:
+        return faults.denied(route)
+    return faults.unconnected(told, route)
 
 
 def _causes(error: DetailedPyreqwestError) -> list[str]:

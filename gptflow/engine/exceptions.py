@@ -33,7 +33,7 @@ def to_openai_error(
     It has the status, the body and a request without headers. A failure inside a 200 that openai
     lets pass becomes an APIResponseValidationError, or what its inner status stands for.
     """
-    http = _http()
+    http = http_library()
     request = http.Request("POST", url)
     if isinstance(outcome, TransportFault):
         if outcome.kind is FaultKind.TIMEOUT:
@@ -57,7 +57,7 @@ def to_openai_error(
     return _CLASSES.get(status, by_default)(message, response=response, body=body)
 
 
-def _http() -> Any:
+def http_library() -> Any:
     """The HTTP library that openai stands on: httpx for openai 2, httpx2 for openai 3."""
     lineage = (cls.__module__.partition(".")[0] for cls in openai.DefaultHttpxClient.__mro__)
     return sys.modules[next(name for name in lineage if name != "openai")]

@@ -14,6 +14,9 @@ from http import HTTPStatus
 
 import pytest
 
+from gptflow.engine.client import Client
+from gptflow.engine.forked_client import ForkedClient
+
 CHOICE = (
     b'{"choices":[{"index":0,"message":{"role":"assistant","content":"hello"},'
     b'"finish_reason":"stop"}],"model":"m-1","usage":{"prompt_tokens":5,"completion_tokens":1}}'
@@ -98,7 +101,7 @@ class _Connection(socketserver.StreamRequestHandler):
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy of the machine must not come between the tests and their servers."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
@@ -137,3 +140,10 @@ def serve(requests: list[bytes]) -> Iterator[Callable[..., str]]:
 def respond_fixture() -> Callable[..., bytes]:
     """The function that makes the bytes of a whole response."""
     return respond
+
+
+@pytest.fixture(params=[Client, ForkedClient])
+def wire(request: pytest.FixtureRequest) -> type[Client | ForkedClient]:
+    """Each class of client: a test that takes it runs over both."""
+    found: type[Client | ForkedClient] = request.param
+    return found
