@@ -56,3 +56,8 @@ class NotifySpec(SpecModel):
     """Whom to tell how the run goes. It changes nothing of what is asked."""
 
     lark: LarkSpec | None = Field(default=None, description="A Lark group.")
+
+    @property
+    def base_wait_s(self) -> float:
+        """The wait before it is told again that no key is usable."""
+        return self.lark.base_wait_s if self.lark else LarkSpec.model_fields["base_wait_s"].default
