@@ -2,7 +2,8 @@
 
 The order of evidence: transport, status, the provider's code, its type, and last a pattern on the
 error's message. Never the whole body, since providers quote prompts in it. The cases and their
-bytes are in tests/engine/test_verdicts.py.
+bytes are in tests/engine/test_verdicts.py; what comes of each, with a real server, in
+tests/engine/test_failures_of_providers.py.
 """
 
 from __future__ import annotations
@@ -61,11 +62,13 @@ class Verdict(msgspec.Struct, frozen=True):
     """The response as a reply, where it was paid for."""
 
 
-_NO_MONEY, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _SERVER_ERROR = 402, 403, 404, 429, 500
+_NO_MONEY, _FORBIDDEN, _NOT_FOUND, _TOO_LONG, _TOO_MANY = 402, 403, 404, 413, 429
+_SERVER_ERROR = 500
 _ERROR_STATUS = re.compile(r"[45]\d\d")
 _SUCCESSES = range(200, 300)
 _REDIRECTS = range(300, 400)
 _WRONG_PLACES = frozenset({404, 405})
+_MONEY_STATUSES = frozenset({403, 429})
 _MODEL_STATUSES = frozenset({400, 403, 404})
 
 _FAILURES = {VerdictKind.RETRY: FailureKind.SERVER, VerdictKind.REFUSED: FailureKind.REFUSED}
@@ -77,10 +80,14 @@ _HINTS = {
     VerdictKind.STOP: "run from a machine and a network that the provider serves",
 }
 
+_BASE_URL = 'check "base_url": for most servers it ends in /v1'
+
 _BY_CODE = {
     "insufficient_quota": VerdictKind.EXHAUSTED,
     "billing_not_active": VerdictKind.EXHAUSTED,
     "billing_hard_limit_reached": VerdictKind.EXHAUSTED,  # comes as a 400
+    "Arrearage": VerdictKind.EXHAUSTED,  # DashScope, as a 400
+    "1113": VerdictKind.EXHAUSTED,  # Zhipu: no balance, as a 429
     "invalid_api_key": VerdictKind.RETIRED,
     "account_deactivated": VerdictKind.RETIRED,
     "access_terminated": VerdictKind.RETIRED,
@@ -104,6 +111,8 @@ _BY_CODE = {
 _BY_TYPE = {
     "insufficient_quota": VerdictKind.EXHAUSTED,
     "billing_not_active": VerdictKind.EXHAUSTED,
+    "exceeded_current_quota_error": VerdictKind.EXHAUSTED,  # Moonshot, which has no codes
+    "invalid_model": VerdictKind.NO_MODEL,  # Mistral, whose codes are numbers
     "rate_limit_error": VerdictKind.REST,
     "overloaded_error": VerdictKind.RETRY,
     "exceed_context_size_error": VerdictKind.REJECTED,
@@ -120,6 +129,8 @@ _BY_STATUS = {
     409: VerdictKind.RETRY,
     425: VerdictKind.RETRY,
     429: VerdictKind.REST,
+    498: VerdictKind.RETRY,  # Groq: the flexible tier is full
+    499: VerdictKind.RETRY,  # a gateway gave up on the server behind it
     501: VerdictKind.REJECTED,  # llama.cpp: the feature is not built in
 }
 
@@ -129,12 +140,16 @@ _BY_STATUS = {
 _MISSED_SCHEMA = re.compile(r"the model produced output that does not match\b", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"request too large\b|.*\bmust be reduced in order\b", re.IGNORECASE)
 _NO_QUOTA = re.compile(
-    r"you exceeded your current quota|insufficient (?:balance|quota|credits?|funds)", re.IGNORECASE
+    r"you exceeded your current quota|insufficient (?:balance|quota|credits?|funds)"
+    r"|(?:sorry, )?your account balance is insufficient|you have run out of credits"
+    r"|your (?:team|account) \S{1,80} (?:has either used all|.{0,60}insufficient balance)",
+    re.IGNORECASE,
 )
 _MODEL = re.compile(
     r"(?:the |this )?model\b.{0,120}?\b(?:not found|not exist|no access|not have access)"
     r"|project\b.{0,80}?\bnot have access to model\b"
-    r"|\S+ is not a valid model|no endpoints found for\b|no such model\b",
+    r"|\S+ is not a valid model|no endpoints found for\b|no such model\b"
+    r"|model: \S+\s*$",  # Anthropic's whole message
     re.IGNORECASE,
 )
 _PATTERNS = {
@@ -148,6 +163,7 @@ _PATTERNS = {
     },
     401: {r".{0,40}\bIP\b.{0,80}\bnot (?:authorized|allowed|on the)\b": VerdictKind.STOP},
     403: {
+        r"out of (?:call volume|bandwidth) quota": VerdictKind.REST,  # Azure API Management
         r"country, region, or territory not supported": VerdictKind.STOP,
         r".*\bmoderation\b|.*\bwas flagged\b": VerdictKind.REFUSED,
     },
@@ -213,7 +229,12 @@ def judge_flaw(flaw: Flaw, response: Response, now_wall: float) -> Verdict:
             )
         case FlawKind.UNREADABLE | FlawKind.BROKEN_OFF:
             return Verdict(
-                again, flaw.message, failure=FailureKind.SERVER, status=status, text=flaw.text
+                again,
+                flaw.message,
+                failure=FailureKind.SERVER,
+                status=status,
+                hint=_BASE_URL if read_error(response.body).markup else None,
+                text=flaw.text,
             )
 
 
@@ -249,12 +270,16 @@ def _judge_inner(response: Response, now_wall: float) -> Verdict:
 def _verdict(status: int, error: ErrorBody, response: Response, now_wall: float) -> Verdict:
     wait_s = parse_wait(response.headers, error.message, now_wall)
     kind = _kind(status, error, wait_s is not None)
+    failure = _FAILURES.get(kind, FailureKind.REJECTED)
     if status == _NO_MONEY and header(response.headers, "retry-after"):
         kind = VerdictKind.REST  # OpenRouter's budget for what is under way, not the account's
+    if kind is VerdictKind.REJECTED and header(response.headers, "x-should-retry") == "true":
+        # Its "false" decides nothing: it comes with overload too, and a row must outlive that.
+        kind = VerdictKind.RETRY
     return Verdict(
         kind=kind,
         message=error.message or f"the server answered {status} without a message",
-        failure=_FAILURES.get(kind, FailureKind.REJECTED),
+        failure=failure,
         status=status,
         code=error.code,
         wait_s=wait_s,
@@ -266,10 +291,10 @@ def _verdict(status: int, error: ErrorBody, response: Response, now_wall: float)
 def _kind(status: int, error: ErrorBody, named_wait: bool) -> VerdictKind:
     if status >= _SERVER_ERROR:  # gateways put any code into a passing 503
         return _BY_STATUS.get(status, VerdictKind.RETRY)
-    if status == _FORBIDDEN and not error.structured:  # a firewall's page, which blames no key
+    if status == _FORBIDDEN and error.markup:  # a firewall's page, which blames no key
         return VerdictKind.RETRY
-    if status == _TOO_MANY and _TOO_LARGE.match(error.message):  # by code it is a rate limit
-        return VerdictKind.REJECTED
+    if status == _TOO_LONG or (status == _TOO_MANY and _TOO_LARGE.match(error.message)):
+        return VerdictKind.REJECTED  # by its code it is a rate limit
     return _by_name(error) or _by_message(status, error, named_wait) or _by_default(status, error)
 
 
@@ -283,7 +308,7 @@ def _by_name(error: ErrorBody) -> VerdictKind | None:
 def _by_message(status: int, error: ErrorBody, named_wait: bool) -> VerdictKind | None:
     if status in _MODEL_STATUSES and _MODEL.match(error.message):
         return VerdictKind.NO_MODEL
-    if status == _TOO_MANY and not named_wait and _NO_QUOTA.match(error.message):
+    if status in _MONEY_STATUSES and not named_wait and _NO_QUOTA.match(error.message):
         # Gemini says the same of a limit per minute, but then names the wait.
         return VerdictKind.EXHAUSTED
     rows = _BY_PATTERN.get(status, ())
@@ -293,6 +318,8 @@ def _by_message(status: int, error: ErrorBody, named_wait: bool) -> VerdictKind 
 def _by_default(status: int, error: ErrorBody) -> VerdictKind:
     if status in _REDIRECTS or (status == _NOT_FOUND and not error.structured):
         return VerdictKind.RETIRED
+    if status == _FORBIDDEN and not error.structured:  # whoever forbids it, it is not the API
+        return VerdictKind.RETRY
     default = VerdictKind.RETRY if status in _SUCCESSES else VerdictKind.REJECTED
     return _BY_STATUS.get(status, default)
 
@@ -300,7 +327,7 @@ def _by_default(status: int, error: ErrorBody) -> VerdictKind:
 def _hint(kind: VerdictKind, status: int, code: str | None) -> str | None:
     if kind is VerdictKind.RETIRED:
         if status in _REDIRECTS or status in _WRONG_PLACES:
-            return 'check "base_url": for most servers it ends in /v1'
+            return _BASE_URL
         if code and ("organization" in code or "project" in code):
             return 'check "organization": it must be one that the key belongs to'
     return _HINTS.get(kind)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
-from gptflow.mock.duration import go_duration
+from gptflow.mock.duration import go_duration, iso_time
 from gptflow.mock.failure.model import Facts, Header, milliseconds_hint
 
 Dialect = Literal["openai", "azure", "anthropic", "none"]
@@ -83,9 +82,3 @@ def refusal_name(dialect: Dialect, unit: str, wait: Places) -> str:
 def wait_headers(wait: Places, wait_s: float) -> list[Header]:
     """Retry-After, where it is told."""
     return milliseconds_hint(Facts(wait_s=wait_s)) if wait in ("both", "header") else []
-
-
-def iso_time(unix_s: float) -> str:
-    """A moment as Anthropic writes it: 2026-01-31T12:00:00.000Z."""
-    iso = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
-    return iso.replace("+00:00", "Z")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _WRITTEN = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|m|h)")
@@ -31,3 +32,9 @@ def go_duration(wait_s: float) -> str:
     if hours:
         return f"{hours}h{minutes}m{text}"
     return f"{minutes}m{text}" if minutes else text
+
+
+def iso_time(unix_s: float) -> str:
+    """A moment as Anthropic writes it: 2026-01-31T12:00:00.000Z."""
+    iso = datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
+    return iso.replace("+00:00", "Z")

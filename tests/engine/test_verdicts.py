@@ -60,6 +60,17 @@ def judged(status: int, body: bytes, **headers: str) -> Verdict:
         (429, said(QUOTA, None, None), EXHAUSTED),
         (429, said(QUOTA + " Please retry in 38.2s.", None, 429), REST),
         (429, b"[" + said("Resource has been exhausted", None, 429) + b"]", REST),
+        (429, said("Recharge", code="1113"), EXHAUSTED),
+        (429, said("Recharge", "rate_limit_error", "1113"), EXHAUSTED),
+        (429, said("Your account is suspended", "exceeded_current_quota_error"), EXHAUSTED),
+        (429, b'{"error":"Your team x has either used all available credits or"}', EXHAUSTED),
+        (403, b'{"error":"Your team x has either used all available credits or"}', EXHAUSTED),
+        (403, b'{"error":"You have run out of credits or need a subscription."}', EXHAUSTED),
+        (403, b'{"code":30001,"message":"Sorry, your account balance is insufficient"}', EXHAUSTED),
+        (403, b'{"statusCode":403,"message":"Out of call volume quota. Quota will"}', REST),
+        (403, b'{"message":"Forbidden"}', RETRY),
+        (403, b"<html><title>Your request was flagged</title></html>", RETRY),
+        (400, said("In arrears", "Arrearage", "Arrearage"), EXHAUSTED),
         (429, b"", REST),
         (429, b"<html><title>1015</title></html>", REST),
         (400, said("Hit", "invalid_request_error", "billing_hard_limit_reached"), EXHAUSTED),
@@ -88,6 +99,8 @@ def judged(status: int, body: bytes, **headers: str) -> Verdict:
         (404, said("No endpoints found for a/b.", None, 404), NO_MODEL),
         (400, said("a/b is not a valid model ID", None, 400), NO_MODEL),
         (400, said("Model Not Exist", "invalid_request_error", "invalid_request_error"), NO_MODEL),
+        (404, said("model: claude-9", "not_found_error"), NO_MODEL),
+        (400, b'{"object":"error","message":"Invalid model: x","type":"invalid_model"}', NO_MODEL),
         (404, b'{"detail":"Not Found"}', RETIRED),
         (404, b"<html><title>404 Not Found</title></html>", RETIRED),
         (404, said("Invalid URL (POST /chat/completions)", "invalid_request_error"), RETIRED),
@@ -109,10 +122,13 @@ def judged(status: int, body: bytes, **headers: str) -> Verdict:
         (400, said("API key not valid. Please pass a valid API key."), RETIRED),
         (400, said("User location is not supported for the API use."), STOP),
         (400, b'{"object":"error","message":"n must be 1","type":"x","code":400}', REJECTED),
+        (413, said("Request too large", "tokens", "rate_limit_exceeded"), REJECTED),
         (413, b"<html><title>413 Payload Too Large</title></html>", REJECTED),
         (422, b'{"detail":[{"loc":["body","n"],"msg":"wrong","type":"int"}]}', REJECTED),
         (408, b"", RETRY),
         (409, said("Conflict"), RETRY),
+        (498, said("Full", None, "capacity_exceeded"), RETRY),
+        (499, b"", RETRY),
         (500, said("Oops", "server_error"), RETRY),
         (500, b'{"error":"plain"}', RETRY),
         (501, said("Not built in", "not_supported_error", 501), REJECTED),
@@ -187,6 +203,42 @@ def test_a_prompt_quoted_elsewhere_in_the_body_decides_nothing() -> None:
 
 def test_a_402_that_names_a_time_passes() -> None:
     assert judged(402, said("Wait"), retry_after="4").kind is REST
+
+
+@pytest.mark.parametrize(
+    ("status", "said_so", "kind"),
+    [
+        (400, "true", RETRY),
+        (422, "true", RETRY),
+        (400, "false", REJECTED),
+        (503, "false", RETRY),
+        (429, "false", REST),
+        (401, "true", RETIRED),
+    ],
+)
+def test_a_server_may_ask_for_a_retry_but_not_forbid_one(
+    status: int, said_so: str, kind: VerdictKind
+) -> None:
+    assert judged(status, said("Hm"), x_should_retry=said_so).kind is kind
+
+
+def test_a_call_that_was_retried_because_the_server_asked_so_is_still_rejected() -> None:
+    assert judged(400, said("Hm"), x_should_retry="true").failure is FailureKind.REJECTED
+
+
+@pytest.mark.parametrize("status", [503, 529, 500])
+def test_a_server_in_trouble_may_name_the_wait(status: int) -> None:
+    verdict = judged(status, said("Busy"), retry_after="9")
+
+    assert (verdict.kind, verdict.wait_s) == (RETRY, 9.0)
+
+
+def test_a_page_in_place_of_a_reply_hints_at_the_base_url() -> None:
+    body = b"<!DOCTYPE html><html><title>Welcome</title></html>"
+    flaw = wire.decode(body)
+
+    assert isinstance(flaw, Flaw)
+    assert "base_url" in (judge_flaw(flaw, Response(200, {}, body), now_wall=0.0).hint or "")
 
 
 def test_a_rate_limit_names_the_wait() -> None:

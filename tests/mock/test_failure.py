@@ -28,7 +28,19 @@ BROKEN = {
 }
 SLOW = {"hang", "hang_mid_body", "slow_drip", "blank_lines"}
 NOT_JSON = {"empty_body", "truncated_json", "cut_without_length", "invalid_utf8"}
-WITHOUT_ERROR = {"wrong_path", "unprocessable_422", "gemini_400"}
+WITHOUT_ERROR = {
+    "wrong_path",
+    "unprocessable_422",
+    "gemini_400",
+    "gemini_rate_limit",
+    "gemini_invalid_key",
+    "gateway_quota_403",
+    "siliconflow_balance_403",
+    "xai_credits_429",
+    "xai_credits_403",
+    "mistral_no_model",
+    "vllm_flat_400",
+}
 
 
 @pytest.fixture(scope="module")

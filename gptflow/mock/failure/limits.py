@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import msgspec
 
+from gptflow.mock.duration import iso_time
 from gptflow.mock.failure.model import (
     Body,
     Completion,
@@ -37,12 +36,10 @@ def _reached(kind: str, measure: str) -> Body:
 
 def _anthropic_hint(facts: Facts) -> list[Header]:
     """The limit's end as an ISO timestamp, and retry-after."""
-    end = datetime.fromtimestamp(facts.now + facts.wait_s, UTC)
-    iso = end.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [
         (b"anthropic-ratelimit-requests-limit", b"%d" % facts.limit),
         (b"anthropic-ratelimit-requests-remaining", b"0"),
-        (b"anthropic-ratelimit-requests-reset", iso.encode()),
+        (b"anthropic-ratelimit-requests-reset", iso_time(facts.now + facts.wait_s).encode()),
         *seconds_hint(facts),
     ]
 
@@ -243,6 +240,22 @@ ACCESS = (
             "requests",
             None,
         ),
+    ),
+    ServerFailure(
+        "access_terminated",
+        "The account's access was ended for breaking the rules.",
+        401,
+        error(
+            "Your access was terminated due to violation of our policies.",
+            None,
+            "access_terminated",
+        ),
+    ),
+    ServerFailure(
+        "invalid_organization",
+        "The OpenAI-Organization header names one that there is not.",
+        401,
+        error("No such organization: {0.organization}.", _INVALID, "invalid_organization"),
     ),
     ServerFailure(
         "mismatched_organization",

@@ -15,6 +15,13 @@ REQUEST = (
         json_of({"detail": "Not Found"}),
     ),
     ServerFailure(
+        "wrong_path_html",
+        "The path is not there: the HTML page of a web server that is no API.",
+        404,
+        page("404 Not Found", "<hr><center>nginx</center>"),
+        HTML,
+    ),
+    ServerFailure(
         "context_length_exceeded",
         "The prompt is longer than the model's context.",
         400,
@@ -86,6 +93,16 @@ REQUEST = (
             "Please try again with a different prompt.",
             _INVALID,
             "invalid_prompt",
+        ),
+    ),
+    ServerFailure(
+        "cyber_policy",
+        "The prompt is refused by policy (attacks on computers).",
+        400,
+        error(
+            "This request was flagged for possible misuse and cannot be processed.",
+            _INVALID,
+            "cyber_policy",
         ),
     ),
     ServerFailure(

@@ -79,6 +79,13 @@ TRANSPORT = (
         fixed(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is not HTTP\r\n\r\n"),
         cut=Cut(Framing.NONE, Ending.CLOSE),
     ),
+    ServerFailure(
+        "big_header",
+        "A header of 200 KB, and a good answer.",
+        200,
+        _WHOLE,
+        headers=((b"x-long", b"x" * 200_000),),
+    ),
     _broken(
         "long_header",
         "A header of 2 MB.",
