@@ -29,7 +29,7 @@ from gptflow.engine.secret import Secret
 from gptflow.errors import ConfigError
 
 DEFAULT_PATH = Path("config.json")
-_LARGEST_FILE = 1_000_000
+LARGEST_FILE = 1_000_000
 _SHORTEST_KEY = 16
 """Characters. What is shorter is a word for a server that asks for no key."""
 
@@ -135,11 +135,15 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     """
     text, mode = _read(path)
     plain = jsonc.plain_json(text)
-    data = _decoded(path, plain)
+    problems: list[Problem] = []
+    try:
+        data = _decoded(path, plain)
+        with_values = filled(data, environ, problems)
+    except RecursionError:
+        raise ConfigError(f"{path}: too many brackets inside each other") from None
     if not isinstance(data, dict) or "key_list" not in data:
         raise _no_key_list(path, data)
-    problems: list[Problem] = []
-    read = validated(filled(data, environ, problems))
+    read = validated(with_values)
     if not isinstance(read, ConfigFile):
         unfilled = {problem.path for problem in problems}  # there "${NAME}" itself was judged
         problems += [problem for problem in read if problem.path not in unfilled]
@@ -154,13 +158,13 @@ def _read(path: Path) -> tuple[str, int]:
     """The text of a file, and its mode."""
     try:
         with path.open("rb") as file:
-            raw = file.read(_LARGEST_FILE + 1)
+            raw = file.read(LARGEST_FILE + 1)
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         hint = _READ_HINTS.get(error.errno or 0)
         raise ConfigError(f"{path}: {error.strerror or error}", hint=hint) from None
-    if len(raw) > _LARGEST_FILE:
-        raise ConfigError(f"{path}: more than {_LARGEST_FILE:,} bytes are no configuration")
+    if len(raw) > LARGEST_FILE:
+        raise ConfigError(f"{path}: more than {LARGEST_FILE:,} bytes are no configuration")
     try:
         return raw.decode("utf-8-sig"), mode
     except UnicodeDecodeError as error:
@@ -179,8 +183,6 @@ def _decoded(path: Path, plain: str) -> Any:
         line, column = jsonc.line_and_column(plain, jsonc.duplicate_at(plain))
         told = f"{path}:{line}:{column}: {error.args[0]!r} stands twice in one object"
         raise ConfigError(told) from None
-    except RecursionError:
-        raise ConfigError(f"{path}: too many brackets inside each other") from None
     except ValueError:
         raise ConfigError(f"{path}: a number has too many digits") from None
 

@@ -116,6 +116,7 @@ def test_all_problems_are_named_at_once_with_their_places(tmp_path: Path) -> Non
         ('{"key_list": [}', "config.json:1:15: Expecting value"),
         ('{"key_list": [{"api_key": "a",\n "api_key": "b"}]}', "json:2:2: 'api_key' stands twice"),
         ("[" * 100_000, "too many brackets"),
+        (f'{{"key_list": {"[" * 900}{"]" * 900}}}', "config.json"),
         ('{"keylist": []}', "did you mean it by 'keylist'?"),
         ('{"architectures": ["Bert"]}', "--config"),
         ("[]", "there is no 'key_list'"),
