@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import regex
 
@@ -13,9 +14,15 @@ from gptflow.pipeline.extract.reply_text import ReplyText
 from gptflow.spec.extractor import RegexExtractor
 from gptflow.spec.problems import did_you_mean
 
+T = TypeVar("T")
+
 MOST_PARTS = 100_000
 """Counted repeats are written out when a pattern is compiled: (((a{999}){999}){999}) takes all
 the memory there is. So the product is limited."""
+
+QUICK_S = 0.001
+"""A search that is over by then keeps the other threads waiting, as any few lines of Python do: to
+let them go on and to come back after them costs more than a thousand such searches."""
 
 _TOKEN = re.compile(
     r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<least>\d{1,12})(?:,(?P<most>\d{0,12}))?\}|.", re.DOTALL
@@ -57,8 +64,7 @@ class FromRegex:
         return f"{wanted}, with {typed} for {self.fields[0]}" if typed else wanted
 
     def _first(self, reply: ReplyText) -> str:
-        # concurrent: the other threads go on while it searches.
-        match = self.pattern.search(reply.searchable, timeout=self._timeout_s, concurrent=True)
+        match = self._in_time(self.pattern.search, reply.searchable)
         if match is None:
             raise self._no_match()
         value = match[self.group]
@@ -70,11 +76,21 @@ class FromRegex:
         return value
 
     def _every(self, reply: ReplyText) -> list[str]:
-        matches = self.pattern.finditer(reply.searchable, timeout=self._timeout_s, concurrent=True)
-        values = [match[self.group] for match in matches if match[self.group] is not None]
+        values = self._in_time(self._groups, reply.searchable)
         if not values:
             raise self._no_match()
         return values
+
+    def _groups(self, text: str, **limits: Any) -> list[str]:
+        found = (match[self.group] for match in self.pattern.finditer(text, **limits))
+        return [group for group in found if group is not None]
+
+    def _in_time(self, search: Callable[..., T], text: str) -> T:
+        """What a search gives: a quick one at once, a long one while the other threads go on."""
+        try:
+            return search(text, timeout=QUICK_S, concurrent=False)
+        except TimeoutError:
+            return search(text, timeout=self._timeout_s, concurrent=True)
 
     def _no_match(self) -> Invalid:
         return Invalid(f"{self.fields[0]} is missing: nothing matches {self._pattern_shown}")

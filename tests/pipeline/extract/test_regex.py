@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -59,6 +60,32 @@ def test_a_search_never_takes_longer_than_its_timeout(every: bool) -> None:
     with pytest.raises(Invalid, match=r"took longer than 0.1 s"):
         found("a" * 40 + "b", r"(a|aa)+$", all=every, timeout_s=0.1)
     assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_other_threads_go_on_during_a_long_search(every: bool) -> None:
+    moments: list[float] = []
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(0.01):
+            moments.append(time.perf_counter())
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    start = time.perf_counter()
+    with pytest.raises(Invalid, match="took longer"):
+        found("a" * 40 + "b", r"(a|aa)+$", all=every, timeout_s=0.5)
+    end = time.perf_counter()
+    ended.set()
+    ticker.join()
+    assert len([moment for moment in moments if start < moment < end]) > 3
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_search_that_is_not_quick_has_its_whole_timeout(every: bool) -> None:
+    text = "a" * 500_000 + "b"
+    assert found(text, "b|a(?=c)", all=every, timeout_s=60) == (["b"] if every else "b")
 
 
 def test_a_reply_beyond_all_measure_is_not_searched() -> None:
