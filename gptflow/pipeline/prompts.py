@@ -7,7 +7,7 @@ loops inside of loops that write nothing can run for as long as they like, until
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import wraps
 from posixpath import normpath
 from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType
@@ -151,6 +151,10 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
             for name, function in self.filters.items()
             if name not in REMOVED_FILTERS
         }
+
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> dict[str, Any]:
+        """Jinja's hook. A plain dict: every rendering copies it, and a ChainMap copies slowly."""
+        return {**self.globals, **(d or {})}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`row.items` is the column, never a method: look-up is item first."""
