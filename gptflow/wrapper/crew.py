@@ -1,0 +1,67 @@
+"""The workers of a pipeline: how many, of which kind, with which keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gptflow.errors import UsageError
+from gptflow.notify.sender import lark_sender
+from gptflow.wrapper.gpt_wrapper import GPTWrapper
+from gptflow.wrapper.job import Job
+from gptflow.wrapper.process_pipeline import run_in_processes
+from gptflow.wrapper.thread_pipeline import run_in_threads
+
+ConfigPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Workers that share the chunks of some work."""
+
+    kind: Literal["threads", "processes"]
+    count: int
+    """The most of them; there is none without a chunk."""
+    config_path: ConfigPath
+    lark_hook: str | None = field(default=None, repr=False)
+    """Is told of start, end and crash, and what the wrappers have to tell; a secret."""
+
+    def run(self, job: Job, chunks: Sequence[Any]) -> list[Any]:
+        """What the workers gave for all chunks, one worker for each, in order.
+
+        Raises:
+            ConfigError: the configuration cannot be read, or is wrong.
+            ValueError: lark_hook is not the URL of a hook.
+            BaseException: what run_in_threads or run_in_processes raises.
+        """
+        wrapper = GPTWrapper(self.config_path, lark_hook=self.lark_hook)
+        run = run_in_threads if self.kind == "threads" else run_in_processes
+
+        def work() -> list[Any]:
+            return [result for part in run(job, wrapper, chunks) for result in part]
+
+        work.__qualname__ = job.title or job.name  # what Lark is told of
+        with closing(wrapper):
+            if not self.lark_hook:
+                return work()
+            return lark_sender(self.lark_hook, self._told(chunks))(work)()
+
+    def _told(self, chunks: Sequence[Any]) -> str:
+        items = sum(len(chunk) for chunk in chunks)
+        return f"{items:,} item{'s' if items != 1 else ''} on {len(chunks)} {self.kind}"
+
+
+def worker_count(name: str, *given: Any) -> int:
+    """The number of workers: the first of `given` that is given at all.
+
+    Raises:
+        UsageError: it is missing, or no number of workers.
+    """
+    count = next((count for count in given if count is not None), None)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        found = "is missing" if count is None else f"is {count!r}"
+        raise UsageError(f"{name} {found}", hint=f"give a whole number from 1 on: {name}=4")
+    return count
