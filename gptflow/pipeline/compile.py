@@ -151,8 +151,8 @@ class Compiler:
         for role, text in texts:
             if text is None or not self._checker.check(text, self._scope):
                 continue
-            template = self._environment.from_string(text.template)
-            turns.append(Turn(role, template, text.what.removesuffix(f" {what}")))
+            renderer = self._environment.renderer(text.template)
+            turns.append(Turn(role, renderer, text.what.removesuffix(f" {what}")))
         self._identity.append([[role, text and text.text] for role, text in texts])
         return tuple(turns)
 

@@ -10,11 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import Template
-
 from gptflow.pipeline.extract.extractor import Extractor, extract_all, wanted
 from gptflow.pipeline.identity import CallIdentity
-from gptflow.pipeline.prompts import render
 from gptflow.records import Call, Fields, Message, Row
 
 
@@ -23,13 +20,10 @@ class Turn:
     """One message that a step adds to the conversation."""
 
     role: str
-    template: Template
+    text: Callable[[dict[str, Any]], str]
+    """The message's content by the names of a row. Raises what `prompts.render` raises."""
     what: str
     """For messages: "prompt", "system message", "example 2"."""
-
-    def text(self, names: dict[str, Any]) -> str:
-        """The message's content for a row. Raises what `prompts.render` raises."""
-        return render(self.template, names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ loops inside of loops that write nothing can run for as long as they like, until
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from functools import wraps
+from functools import partial, wraps
 from posixpath import normpath
 from types import BuiltinMethodType, FunctionType, GeneratorType, MethodType
 from typing import Any
@@ -25,7 +25,9 @@ from jinja2.sandbox import (
 from markupsafe import Markup
 
 from gptflow.pipeline.size_limit import (
+    MAX_PROMPT_CHARS,
     METHOD_SIZES,
+    TEXT_CHARS,
     BoundedBuffer,
     Estimate,
     allow,
@@ -210,6 +212,18 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
     def text(value: Any) -> str:
         """A value as `~` joins it."""
         return str(_printable(value))
+
+    def renderer(self, source: str) -> Callable[[dict[str, Any]], str]:
+        """Compiles a template into a function of the names it sees, which raises as `render` does.
+
+        What has nothing in braces, as most system messages and examples, is rendered here and now.
+        """
+        template = self.from_string(source)
+        is_fixed = all(kind == "data" for _, kind, _ in self.lex(source))
+        if is_fixed and len(source) + TEXT_CHARS <= MAX_PROMPT_CHARS:
+            text = render(template, {})
+            return lambda _: text
+        return partial(render, template)
 
     def expression(self, source: str) -> Callable[[Mapping[str, Any]], Any]:
         """Compiles an expression, without braces, into a function of the names it sees."""

@@ -7,6 +7,7 @@ from jinja2 import TemplateError, TemplateNotFound
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from gptflow.pipeline.prompts import RENDER_ERRORS, PromptEnvironment, render
+from gptflow.pipeline.size_limit import MAX_PROMPT_CHARS
 
 
 def rendered(template: str, **names: object) -> str:
@@ -15,6 +16,28 @@ def rendered(template: str, **names: object) -> str:
 
 def test_a_template_sees_the_names_it_is_given() -> None:
     assert rendered("{{ a }} and {{ row.b }}", a=1, row={"b": 2}) == "1 and 2"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("You label\nreviews.\n", "You label\nreviews."),
+        ("", ""),
+        ("{# for us #}Hello", "Hello"),
+        ("{{ '{{' }} is a brace", "{{ is a brace"),
+        ("{% raw %}{{ a }}{% endraw %}", "{{ a }}"),
+        ("{{ a }}", "1"),
+    ],
+)
+def test_a_renderer_gives_what_rendering_gives(source: str, text: str) -> None:
+    renderer = PromptEnvironment().renderer(source)
+    assert renderer({"a": 1}) == rendered(source, a=1) == text
+
+
+def test_a_fixed_text_that_is_too_long_fails_each_row_and_not_the_spec() -> None:
+    renderer = PromptEnvironment().renderer("a" * (MAX_PROMPT_CHARS + 1))
+    with pytest.raises(SecurityError, match="longer than"):
+        renderer({})
 
 
 def test_a_missing_name_is_an_error_and_not_an_empty_string() -> None:
