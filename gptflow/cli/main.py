@@ -24,7 +24,7 @@ from gptflow import __version__
 from gptflow.cli.stream import attach_missing, detach_broken
 from gptflow.errors import GptflowError
 
-VERBS = ("run", "validate", "preview", "export", "runs", "schema", "init", "mock")
+VERBS = ("run", "validate", "preview", "export", "runs", "keys", "schema", "init", "mock")
 """The verbs in the order that --help lists them; each is gptflow.cli.VERB:command."""
 
 EXIT_CODES = """
@@ -69,6 +69,7 @@ SUMMARIES = {
     "preview": "show the exact messages of the first rows; nothing is sent",
     "export": "write the finished rows of a run, also while it goes on",
     "runs": "list the runs of a store",
+    "keys": "ask each API key whether it works",
     "schema": "print the JSON Schema of the spec language, for editors",
     "init": "make a spec, a prompt and data that run as they are",
     "mock": "serve a simulated OpenAI API on this machine",
