@@ -12,6 +12,7 @@ from gptflow.pipeline.texts import shown_path
 from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.words import counted, duration, money, token_count
+from gptflow.spec.veil import veiled_change
 
 REASONS_SHOWN = 3
 REASON_CHARS = 60
@@ -36,7 +37,7 @@ def command_line(
     for option, path in (("--config", choice.config), ("--store", store)):
         words += [option, str(path)] if path else []
     for override in overrides:
-        words += ["--set", override]
+        words += ["--set", veiled_change(override)]
     return words
 
 

@@ -26,8 +26,9 @@ _DOT = "•"
 _SEEN = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|\s+")
 _TOKEN = re.compile(r"(?<=/bot/v2/hook/)[\w-]+")
 """The secret part of a Lark URL, wherever it stands: in a comment, say."""
-_ASSIGNED = re.compile(r"""\b(?:hook|secret)["']?\s*[:=]\s*["']?([^\s"',}]+)""")
-"""What looks like a secret in a text that is no YAML."""
+_ASSIGNED = re.compile(r"""(\b(?:hook|secret)["']?\s*[:=][ \t]*)([^\r\n]*)""")
+"""What stands behind a key of that name, in a text that is no YAML."""
+_SHORTEST_WORD = 4
 
 
 def may_hold_secrets(texts: Iterable[str]) -> bool:
@@ -62,7 +63,8 @@ def veiled_data(data: Any) -> Any:
 def veiled_problems(problems: Iterable[Problem], text: str) -> list[Problem]:
     """Problems of a text that could not be read, without what looks like a secret in it."""
     words = {match[0] for match in _TOKEN.finditer(text)}
-    words |= {match[1] for match in _ASSIGNED.finditer(text) if not _SEEN.fullmatch(match[1])}
+    for match in _ASSIGNED.finditer(text):
+        words |= {word for word in _SEEN.split(match[2]) if len(word) >= _SHORTEST_WORD}
     return [_without(problem, words) for problem in problems]
 
 
@@ -124,5 +126,6 @@ def _without(problem: Problem, words: Iterable[str]) -> Problem:
             text = text.replace(word, _DOT * len(word))
         return text
 
-    place = replace(problem.place, text=veil(problem.place.text))
+    line = _ASSIGNED.sub(lambda match: match[1] + _dots(match[2]), problem.place.text)
+    place = replace(problem.place, text=veil(line))
     return Problem(veil(problem.message), place, problem.hint and veil(problem.hint))
