@@ -1,76 +1,45 @@
-"""Gets replies: takes a key, sends, judges what came, and goes on until there is a reply or none.
-
-The one place that retries. Nothing below it does, so that attempts are counted once.
-"""
+"""Gets replies: the engine of runs and of GPTWrapper, over all keys of a configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
-
-import msgspec
+from contextlib import AsyncExitStack
+from typing import Literal, Self
 
 from gptflow.engine import wire
-from gptflow.engine.attempt import Flaw, Response, TransportFault
-from gptflow.engine.backoff import Backoff, doubled
-from gptflow.engine.client import Client
+from gptflow.engine.caller import Caller, Lost
 from gptflow.engine.clock import Clock
-from gptflow.engine.config import Config
-from gptflow.engine.dispatch import Dispatcher
-from gptflow.engine.events import (
-    CallRetried,
-    Event,
-    KeyExhausted,
-    KeyRested,
-    KeyRetired,
-    KeyUsed,
-    ModelMissing,
-)
-from gptflow.engine.keys import KeyPool, Lease
-from gptflow.engine.verdicts import (
-    Verdict,
-    VerdictKind,
-    failure_of,
-    judge_fault,
-    judge_flaw,
-    judge_response,
-)
-from gptflow.errors import CallFailed, RunStopped
+from gptflow.engine.config import Config, KeyEntry, load_config
+from gptflow.engine.dispatch import Dispatcher, no_key_left
+from gptflow.engine.events import ConfigBroken, Event, KeysChanged
+from gptflow.engine.keys import KeyPool, KeyState, NoKey, Strategy
+from gptflow.engine.open_client import open_client
+from gptflow.engine.pause import Pause
+from gptflow.engine.watch import ConfigWatch
+from gptflow.errors import CallFailed, ConfigError, RunStopped
 from gptflow.records import Call, Failure, FailureKind, Reply
 
-FIRST_BACKOFF_S = 0.5
-LONGEST_BACKOFF_S = 30.0
-
-Outcome = Response | TransportFault
-
-_SUCCESSES = range(200, 300)
-_FINAL = frozenset({VerdictKind.REJECTED, VerdictKind.REFUSED})
-_CHARGED = _FINAL | {VerdictKind.RETRY}
-_LOSSES = frozenset(
-    {VerdictKind.EXHAUSTED, VerdictKind.RETIRED, VerdictKind.NO_MODEL, VerdictKind.STOP}
-)
-
-
-class _Lost(NamedTuple):
-    """A call without a reply, with the attempt that settled it."""
-
-    failure: Failure
-    outcome: Outcome
-    url: str
-    reply: Reply | None = None
-    """What was paid for all the same: a refusal, or a reply without content."""
+MOST_IN_FLIGHT = 1024
+"""The most calls at a time where the engine finds out itself how many go well."""
 
 
 class Engine:
-    """Drives all keys of a configuration. Use it in `async with`, inside one event loop."""
+    """Drives all keys of a configuration. Use it in `async with`, inside one event loop.
 
-    def __init__(
+    While it is open it watches the file of the configuration: keys that are added, removed or
+    edited there are so here, too, within seconds. Calls in flight finish on their old key.
+    """
+
+    def __init__(  # noqa: PLR0913  # each has a default that fits most
         self,
         config: Config,
         *,
+        strategy: Strategy = "spread",
+        concurrency: int | Literal["auto"] = "auto",
         attempts: int = 8,
         timeout_s: float = 120.0,
-        max_in_flight: int = 256,
+        key_wait_s: float | None = 0.0,
+        base_wait_s: float = 30.0,
         clock: Clock | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
@@ -78,38 +47,97 @@ class Engine:
 
         Args:
             config: the keys.
+            strategy: "spread" uses all keys at once, each as far as it has room; "sequential" one
+                after the other, each until it has none.
+            concurrency: the most calls that are under way at a time; "auto" finds for each key how
+                many go well.
             attempts: how often a call may fail for a passing reason. Rate limits do not count.
             timeout_s: deadline on the wall for one attempt.
-            max_in_flight: the most calls that are under way at a time.
+            key_wait_s: how long to wait for a change of the configuration's file when no usable
+                key is left; None for as long as it takes, 0 to stop at once. Without a file there
+                is nothing to wait for.
+            base_wait_s: while it waits, KeysSpent is told at once and after 1, 2, 4 ... times this.
             clock: where time and chance come from.
             on_event: is told what happens to keys and calls, at once and in the event loop.
         """
-        self._attempts = attempts
-        self._clock = clock or Clock()
+        clock = clock or Clock()
+        is_adaptive = concurrency == "auto"
+        in_flight = MOST_IN_FLIGHT if concurrency == "auto" else concurrency
+        self._config = config
+        self._clock = clock
         self._emit = on_event or (lambda _: None)
-        self._client = Client(timeout_s=timeout_s, connections=max_in_flight)
-        self._pool = KeyPool(config.keys, config.start_index)
-        self._dispatcher = Dispatcher(self._pool, self._clock, max_in_flight, config.origin)
-        self._backoff = Backoff(self._clock)
-        self._used: set[str] = set()
-        """Names of the keys that have sent a call."""
-        self._last_loss: tuple[Outcome, str] | None = None
-        """What took a key out of service last, and its URL: the cause, when none is left."""
+        self._client = open_client(timeout_s=timeout_s, connections=in_flight)
+        self._pool = KeyPool(
+            config.keys, config.start_index, strategy=strategy, adaptive=is_adaptive
+        )
+        self._dispatcher = Dispatcher(
+            self._pool, clock, in_flight, config.origin, on_no_key=self._no_key_left
+        )
+        self._caller = Caller(
+            self._client, self._pool, self._dispatcher, clock, self._emit, attempts
+        )
+        self._waits_for_keys = key_wait_s != 0 and config.path is not None
+        self._is_lost = False
+        """Whether a call has found no usable key since the keys changed last."""
+        self._pause = Pause(
+            clock, self._emit, self.stop, base_wait_s=base_wait_s, patience_s=key_wait_s
+        )
+        self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        path = self._config.path
+        if path is not None:
+            watch = ConfigWatch(
+                path,
+                load=lambda: load_config(path),
+                on_config=self.reload,
+                on_error=self._tell_broken,
+                current=self._config,
+            )
+            await self._open.enter_async_context(watch)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._dispatcher.close()
+        self._pause.cancel()
+        self._caller.close()
+        await self._open.aclose()
         await self._client.aclose()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are on the wire."""
+        return self._caller.in_flight
+
+    @property
+    def in_line(self) -> int:
+        """Calls that wait for a key."""
+        return self._dispatcher.in_line
+
+    def outlook(self) -> tuple[KeyState, ...]:
+        """Each key as it stands: its state, its load, its limits as far as they are known."""
+        return self._pool.outlook(self._clock.now())
 
     def stop(self, reason: RunStopped) -> None:
         """Lets no call be sent any more: all that wait fail with `reason`, at once.
 
         Calls that are on the wire come back first: they may be paid already.
         """
-        self._dispatcher.stop(reason)
-        self._backoff.end()
+        self._caller.stop(reason)
+
+    def drain(self, reason: RunStopped) -> None:
+        """Lets a call that cannot be sent at once fail with `reason`, now and from now on."""
+        self._caller.drain(reason)
+
+    def reload(self, config: Config) -> None:
+        """Goes on with other keys. Those whose entry is the same keep what is known of them."""
+        before, after = set(self._config.keys), set(config.keys)
+        self._config = config
+        self._pool.replace(config.keys, config.start_index)
+        self._emit(KeysChanged(_names(after - before), _names(before - after)))
+        self._is_lost = False
+        self._dispatcher.move()
+        if not self._is_lost:
+            self._pause.end()
 
     async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
         """The model's reply.
@@ -129,8 +157,8 @@ class Engine:
         except UnicodeEncodeError:
             message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
             raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
-        answer = await self._answer(call, body, prefer)
-        if isinstance(answer, _Lost):
+        answer = await self._caller.answer(call, body, prefer)
+        if isinstance(answer, Lost):
             raise CallFailed(answer.failure, answer.reply)
         return answer
 
@@ -145,142 +173,31 @@ class Engine:
                 AuthenticationError, APITimeoutError, APIConnectionError ...
         """
         try:
-            answer = await self._answer(call, wire.encode(call), prefer)
+            answer = await self._caller.answer(call, wire.encode(call), prefer)
         except RunStopped as stopped:
-            if self._last_loss is None:
+            if self._caller.last_loss is None:
                 raise
-            answer = _Lost(Failure(FailureKind.REJECTED, stopped.message), *self._last_loss)
+            lost = Failure(FailureKind.REJECTED, stopped.message)
+            answer = Lost(lost, *self._caller.last_loss)
         if isinstance(answer, Reply):
             return answer
         from gptflow.engine.exceptions import to_openai_error
 
         raise to_openai_error(answer.failure, answer.outcome, answer.url)
 
-    async def _answer(self, call: Call, body: bytes, prefer: str | None) -> Reply | _Lost:
-        sent = charged = 0
-        avoid: str | None = None
-        while True:
-            lease = await self._dispatcher.lease(call.model, prefer=prefer, avoid=avoid)
-            self._note_use(lease.key.name)
-            began = self._clock.now()
-            verdict, outcome = await self._attempt(lease, call.endpoint, body)
-            sent += 1
-            if isinstance(verdict, Reply):
-                took_s = self._clock.now() - began
-                self._dispatcher.settle(lease, None)
-                return _served(verdict, lease, sent, took_s)
-            self._settle(lease, verdict, outcome)
-            charged += verdict.kind in _CHARGED
-            allowed = min(self._attempts, verdict.tries or self._attempts)
-            if verdict.kind in _FINAL or charged >= allowed:
-                failure = failure_of(verdict, call.step, attempts=charged)
-                reply = verdict.reply and _served(verdict.reply, lease, sent)
-                return _Lost(failure, outcome, lease.key.base_url, reply)
-            if verdict.kind is VerdictKind.RETRY:
-                avoid = lease.key.name
-                await self._back_off(call, lease, verdict, outcome, charged)
+    def _no_key_left(self, lost: NoKey) -> bool:
+        """Whether the calls wait, in the hope that the keys change."""
+        if not self._waits_for_keys or not lost.recoverable:
+            return False
+        self._is_lost = True
+        stopped = no_key_left(lost, self._config.origin)
+        hint = f"mend {self._config.origin}: it is read as soon as it changes"
+        self._pause.begin(RunStopped(stopped.message, hint=hint))
+        return True
 
-    def _note_use(self, key_name: str) -> None:
-        if key_name not in self._used:
-            self._used.add(key_name)
-            self._emit(KeyUsed(key_name))
-
-    async def _attempt(
-        self, lease: Lease, endpoint: str, body: bytes
-    ) -> tuple[Reply | Verdict, Outcome]:
-        """Sends once, and judges what came."""
-        judged: tuple[Reply | Verdict, Outcome] | None = None
-        try:
-            outcome = await self._client.send(lease.key, endpoint, body)
-            result = self._read(outcome)
-            if isinstance(result, Verdict):
-                judged = _scrubbed(lease, result, outcome)
-            else:
-                judged = result, outcome
-        finally:
-            if judged is None:  # cancelled, or a bug: a lease that is not given back is a key lost
-                self._dispatcher.release(lease)
-        return judged
-
-    def _read(self, outcome: Outcome) -> Reply | Verdict:
-        if isinstance(outcome, TransportFault):
-            return judge_fault(outcome)
-        if outcome.status not in _SUCCESSES:
-            return judge_response(outcome, self._clock.wall())
-        reply = wire.decode(outcome.body)
-        if isinstance(reply, Flaw):
-            return judge_flaw(reply, outcome, self._clock.wall())
-        return reply
-
-    def _settle(self, lease: Lease, verdict: Verdict, outcome: Outcome) -> None:
-        """Gives the lease back, tells what became of the key, and stops where all is lost."""
-        if verdict.kind in _LOSSES:
-            self._last_loss = outcome, lease.key.base_url
-        stopped = None
-        if verdict.kind is VerdictKind.STOP:
-            stopped = RunStopped(verdict.message, hint=verdict.hint)
-            self.stop(stopped)  # before the lease can go to the next in line
-        changed = self._dispatcher.settle(lease, verdict)
-        if stopped:
-            raise stopped
-        event = _news(lease, verdict, self._pool.until(lease) - self._clock.now())
-        if changed and event:
-            self._emit(event)
-
-    async def _back_off(
-        self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome, charged: int
-    ) -> None:
-        """Waits with full jitter, without a lease; a wait that the server names wins."""
-        longest_s = doubled(FIRST_BACKOFF_S, charged - 1, LONGEST_BACKOFF_S)
-        wait_s = verdict.wait_s or longest_s * self._clock.random()
-        self._emit(
-            CallRetried(
-                step=call.step,
-                model=call.model,
-                key_name=lease.key.name,
-                attempt=charged,
-                wait_s=wait_s,
-                status=verdict.status,
-                message=verdict.message,
-                fault=outcome.kind if isinstance(outcome, TransportFault) else None,
-            )
-        )
-        await self._backoff.wait(wait_s)
+    def _tell_broken(self, error: ConfigError) -> None:
+        self._emit(ConfigBroken(str(error)))
 
 
-def _scrubbed(lease: Lease, verdict: Verdict, outcome: Outcome) -> tuple[Verdict, Outcome]:
-    """Both without the key, which some proxies quote when they do not like it."""
-    secret = lease.key.api_key
-    verdict = msgspec.structs.replace(
-        verdict,
-        message=secret.scrub(verdict.message),
-        code=verdict.code and secret.scrub(verdict.code),
-        text=verdict.text and secret.scrub(verdict.text),
-    )
-    if isinstance(outcome, Response) and secret.reveal().encode() in outcome.body:
-        body = secret.scrub(outcome.body.decode("utf-8", "replace")).encode()
-        outcome = msgspec.structs.replace(outcome, body=body)
-    return verdict, outcome
-
-
-def _news(lease: Lease, verdict: Verdict, rest_s: float) -> Event | None:
-    """What to tell about a key to which `verdict` happened."""
-    name, message = lease.key.name, verdict.message
-    match verdict.kind:
-        case VerdictKind.REST:
-            return KeyRested(name, rest_s, message)
-        case VerdictKind.EXHAUSTED:
-            return KeyExhausted(name, message)
-        case VerdictKind.RETIRED:
-            return KeyRetired(name, message)
-        case VerdictKind.NO_MODEL:
-            return ModelMissing(name, lease.model, message)
-        case _:
-            return None
-
-
-def _served(reply: Reply, lease: Lease, attempts: int, latency_s: float = 0.0) -> Reply:
-    """A reply with how it was come by."""
-    return msgspec.structs.replace(
-        reply, key_name=lease.key.name, attempts=attempts, latency_s=latency_s
-    )
+def _names(entries: set[KeyEntry]) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in entries))

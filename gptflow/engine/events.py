@@ -58,4 +58,60 @@ class ModelMissing(msgspec.Struct, frozen=True):
     message: str
 
 
-Event = CallRetried | KeyUsed | KeyRested | KeyExhausted | KeyRetired | ModelMissing
+class KeysSpent(msgspec.Struct, frozen=True):
+    """No key is left that can serve a model: its calls wait until config.json has a usable one.
+
+    Told at once, and again after 1, 2, 4 ... times the engine's `base_wait_s`.
+    """
+
+    message: str
+    """What became of each key; several lines, without a secret."""
+    hint: str
+    waited_s: float
+
+
+class KeysBack(msgspec.Struct, frozen=True):
+    """There is a usable key again: the calls that waited for one go on."""
+
+    waited_s: float
+
+
+class KeysChanged(msgspec.Struct, frozen=True):
+    """config.json was read anew. Names of keys; a key whose entry was edited is in both."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class ConfigBroken(msgspec.Struct, frozen=True):
+    """config.json was changed, but cannot be used: the keys stay as they were."""
+
+    message: str
+
+
+class OutageBegan(msgspec.Struct, frozen=True):
+    """No server answers any more, whichever key asks: calls are held, and not charged."""
+
+    message: str
+
+
+class OutageEnded(msgspec.Struct, frozen=True):
+    """A server answers again: the calls that were held go on."""
+
+    held_s: float
+
+
+Event = (
+    CallRetried
+    | KeyUsed
+    | KeyRested
+    | KeyExhausted
+    | KeyRetired
+    | ModelMissing
+    | KeysSpent
+    | KeysBack
+    | KeysChanged
+    | ConfigBroken
+    | OutageBegan
+    | OutageEnded
+)

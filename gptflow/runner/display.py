@@ -29,7 +29,7 @@ class Display(Protocol):
         """Called for each event; quick."""
 
     def draining(self, in_flight: int) -> None:
-        """Called at the first Ctrl-C, with the conversations that are waited for."""
+        """Called at the first Ctrl-C, with the calls that are waited for."""
 
     def end(self) -> None:
         """Called when nothing moves any more."""

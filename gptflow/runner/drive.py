@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from gptflow.engine.engine import Engine
+from gptflow.errors import RunStopped
 from gptflow.runner.display import Display
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.tally import Tally
+from gptflow.runner.width import Width
 from gptflow.runner.worker import Worker
 
 REFRESH_S = 0.25
@@ -14,7 +17,8 @@ REFRESH_S = 0.25
 
 async def drive(
     worker: Worker,
-    concurrency: int,
+    engine: Engine,
+    width: Width,
     *,
     display: Display,
     tally: Tally,
@@ -25,11 +29,12 @@ async def drive(
     Raises:
         RunStopped: no call can be answered any more.
     """
-    work = asyncio.ensure_future(worker.run(concurrency))
+    work = asyncio.ensure_future(worker.run(width))
 
     def drain() -> None:
-        worker.stop()
-        display.draining(worker.in_flight)
+        worker.drain()
+        engine.drain(RunStopped("the run was interrupted"))
+        display.draining(engine.in_flight)
 
     refresher = asyncio.ensure_future(_refresh(display, tally))
     with interruption.handling(drain, work.cancel):

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO, cast
 
-from gptflow.engine.events import KeyExhausted, KeyRested, KeyRetired, ModelMissing
 from gptflow.runner.begin import Beginning
 from gptflow.runner.display import Display, NoDisplay
 from gptflow.runner.events import RunEvent
 from gptflow.runner.forecast import Forecast
+from gptflow.runner.news import news
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import cost_usd
 from gptflow.runner.screen import Screen
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S = 10.0
 PRICE_INTERVAL_S = 2.0
-LONG_REST_S = 60.0
-"""A key that rests longer is told at once: otherwise a run that waits looks like one that hangs."""
 Clock = Callable[[], float]
 
 
@@ -138,8 +136,8 @@ class PlainDisplay:
             self._say(f"{ended:,}/{tally.rows:,}  {'  '.join(self._meter.figures(tally))}")
 
     def hear(self, event: RunEvent) -> None:
-        """A key that is lost is told at once."""
-        words = _words(event)
+        """News of the keys and the server are told at once."""
+        words = news(event)
         if words:
             self._say(words)
 
@@ -191,8 +189,8 @@ class LiveDisplay:
         self._live.update(line, refresh=True)
 
     def hear(self, event: RunEvent) -> None:
-        """A key that is lost is told above the bar."""
-        words = _words(event)
+        """News of the keys and the server are told above the bar."""
+        words = news(event)
         if words:
             self._console.print(words, markup=False)
 
@@ -207,25 +205,9 @@ class LiveDisplay:
 
 def draining_words(in_flight: int) -> str:
     """What the first Ctrl-C is answered with."""
+    if not in_flight:
+        return "stopping"
     return (
-        f"stopping: waiting up to 30 s for {counted(in_flight, 'row')} in flight; "
+        f"stopping: waiting up to 30 s for {counted(in_flight, 'call')} in flight; "
         "Ctrl-C again stops now, and these are asked again later"
     )
-
-
-def _words(event: RunEvent) -> str | None:
-    """A line for an event that a person should know of at once: a key is lost, or rests long."""
-    if isinstance(event, KeyExhausted):
-        return f"{_key(event.key_name)} is spent: {event.message}"
-    if isinstance(event, KeyRetired):
-        return f"{_key(event.key_name)} is out: {event.message}"
-    if isinstance(event, ModelMissing):
-        return f"{_key(event.key_name)} does not serve {event.model}: {event.message}"
-    if isinstance(event, KeyRested) and event.wait_s >= LONG_REST_S:
-        return f"{_key(event.key_name)} rests for {duration(event.wait_s)}: {event.message}"
-    return None
-
-
-def _key(name: str) -> str:
-    """A key as a sentence has it: keys without a name are called key 1, key 2."""
-    return name if name.startswith("key ") else f"key {name}"

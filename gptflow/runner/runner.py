@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from gptflow.data.replay import replay
 from gptflow.engine.engine import Engine
@@ -27,13 +28,11 @@ from gptflow.runner.rehearsal import Rehearsal
 from gptflow.runner.server import Server, open_server
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.tally import Tally
+from gptflow.runner.width import Width
 from gptflow.runner.worker import Asker, Worker
 from gptflow.store.record import RunStatus
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
-
-DEFAULT_CONCURRENCY = 32
-"""What `concurrency: auto` means until the engine can adapt it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +154,15 @@ class Runner:
             server.config,
             attempts=limits.attempts,
             timeout_s=limits.timeout_s,
-            max_in_flight=concurrency,
+            concurrency=concurrency,
+            key_wait_s=limits.key_wait_s,
             on_event=hear,
         ) as engine:
+            width = (
+                Width.adaptive(lambda: engine.in_line)
+                if concurrency == "auto"
+                else Width.fixed(concurrency)
+            )
             worker = Worker(
                 prepared.plan,
                 _asker(engine, server.rehearsal),
@@ -168,7 +173,8 @@ class Runner:
             async with heeded(self._first_calls, engine):
                 await drive(
                     worker,
-                    concurrency,
+                    engine,
+                    width,
                     display=self._display,
                     tally=self._tally,
                     interruption=self._interruption,
@@ -179,10 +185,11 @@ class Runner:
         source = self._prepared.spec.source
         return replay(self._prepared.source, pending, source.id_columns)
 
-    def _concurrency(self, server: Server) -> int:
+    def _concurrency(self, server: Server) -> int | Literal["auto"]:
         wanted = self._prepared.spec.parallelism.concurrency
-        concurrency = DEFAULT_CONCURRENCY if wanted == "auto" else wanted
-        return min(concurrency, server.max_concurrency or concurrency)
+        if server.max_concurrency is None:
+            return wanted
+        return server.max_concurrency if wanted == "auto" else min(wanted, server.max_concurrency)
 
     def _ending(self, *, has_ended: bool) -> Ending:
         if has_ended:

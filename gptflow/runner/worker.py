@@ -23,6 +23,7 @@ from gptflow.records import (
     RowStatus,
 )
 from gptflow.runner.events import CallAnswered, Listener, RowEnded
+from gptflow.runner.width import Width
 
 MAX_UNCOMMITTED = 256
 """Results that may wait for the disk before the rows are held back."""
@@ -59,7 +60,7 @@ class Asked:
 
 
 class Worker:
-    """Takes rows through their conversations, a fixed number at a time."""
+    """Takes rows through their conversations, several at a time."""
 
     def __init__(
         self, plan: Plan, engine: Asker, archive: Archive, rows: Iterator[Row], emit: Listener
@@ -70,18 +71,25 @@ class Worker:
         self._rows = rows
         self._emit = emit
         self._asking: dict[bytes, asyncio.Future[Reply]] = {}
+        self._width = Width.fixed(1)
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._group = asyncio.TaskGroup()
         self._stopping = False
+        self._draining = False
         self._ended_by: GptflowError | None = None
         self.in_flight = 0
         """Conversations that have begun and not ended."""
         self._uncommitted: set[asyncio.Future[None]] = set()
 
-    def stop(self) -> None:
-        """Takes no further row; the conversations in flight go on to their end."""
-        self._stopping = True
+    def drain(self) -> None:
+        """Takes no further row; a conversation in flight goes on as far as it has not to wait.
 
-    async def run(self, concurrency: int) -> None:
-        """Works until the rows are used up, or `stop` was called and what was in flight is done.
+        Where the engine says RunStopped from now on, its row stays pending.
+        """
+        self._stopping = self._draining = True
+
+    async def run(self, width: Width) -> None:
+        """Works until the rows are used up, or `drain` was called and what was in flight is done.
 
         Every result is committed on return.
 
@@ -92,9 +100,10 @@ class Worker:
             StoreError: nothing can be written any more; all conversations end at once.
         """
         try:
-            async with asyncio.TaskGroup() as lanes:
-                for _ in range(concurrency):
-                    lanes.create_task(self._lane())
+            self._width = width
+            async with self._group:
+                for _ in range(width.first):
+                    self._open_lane()
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
@@ -103,17 +112,23 @@ class Worker:
         if self._ended_by is not None:
             raise self._ended_by
 
+    def _open_lane(self) -> None:
+        lane = self._group.create_task(self._lane())
+        self._lanes.add(lane)
+        lane.add_done_callback(self._lanes.discard)
+
     async def _lane(self) -> None:
         """One conversation after the other: a slot is taken before the row is."""
-        while not self._stopping:
+        while not self._stopping and not self._width.is_wide(len(self._lanes)):
             try:
                 row = next(self._rows, None)
                 if row is None:
                     return
                 await self._converse(row)
             except (RunStopped, DataError) as error:
-                self._ended_by = self._ended_by or error
                 self._stopping = True
+                if not self._draining or isinstance(error, DataError):
+                    self._ended_by = self._ended_by or error
 
     async def _converse(self, row: Row) -> None:
         """Takes a row to its end, and has the result stored."""
@@ -207,6 +222,8 @@ class Worker:
             if failed.reply is not None:
                 await self._archive.save_reply(call, failed.reply)
             raise
+        if not self._stopping and self._width.is_narrow(len(self._lanes)):
+            self._open_lane()
         await self._archive.save_reply(call, reply)
         return reply
 

@@ -48,6 +48,7 @@ def test_a_failed_row_has_the_record_the_error_and_the_reply() -> None:
             "status": None,
             "code": None,
             "attempts": 3,
+            "history": [],
         },
         "reply": 'I think "pos"\n',
     }

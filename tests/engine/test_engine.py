@@ -78,7 +78,7 @@ class Rig:
             Config(entries, origin="config.json"),
             attempts=attempts,
             timeout_s=timeout_s,
-            max_in_flight=max_in_flight,
+            concurrency=max_in_flight,
             clock=clock,
             on_event=self.hear,
         )
@@ -262,7 +262,14 @@ def test_after_the_last_attempt_the_call_fails(
 ) -> None:
     failure = Rig(serve(respond(503, error("busy")))).failure(attempts=3)
 
-    assert failure == Failure(FailureKind.SERVER, "busy", "label", status=503, attempts=3)
+    assert failure == Failure(
+        FailureKind.SERVER,
+        "busy",
+        "label",
+        status=503,
+        attempts=3,
+        history=("a: 503 busy", "a: 503 busy", "a: 503 busy"),
+    )
     assert len(requests) == 3
 
 

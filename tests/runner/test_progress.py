@@ -235,7 +235,7 @@ def test_draining_says_what_is_waited_for(kind: type[Any]) -> None:
     stream = StringIO()
     kind(stream).draining(1)
     assert " ".join(stream.getvalue().split()) == draining_words(1)
-    assert "1 row in flight" in draining_words(1)
+    assert "1 call in flight" in draining_words(1)
     assert "Ctrl-C again stops now" in draining_words(1)
 
 

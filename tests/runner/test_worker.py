@@ -25,6 +25,7 @@ from gptflow.runner.begin import begin
 from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.prepare import Prepared
+from gptflow.runner.width import Width
 from gptflow.runner.worker import Worker
 from gptflow.store.reader import StoreReader
 from gptflow.store.store import Store
@@ -119,7 +120,7 @@ class Bench:
 
     def work(self, concurrency: int = 4) -> list[RowResult]:
         """Works to the end; the rows' results as another process would read them right then."""
-        run_coroutine(asyncio.wait_for(self.worker.run(concurrency), 20))
+        run_coroutine(asyncio.wait_for(self.worker.run(Width.fixed(concurrency)), 20))
         return self.results()
 
     def results(self) -> list[RowResult]:
@@ -288,7 +289,7 @@ def test_a_stop_lets_what_is_in_flight_end_and_takes_no_further_row(
     folder.write_texts(*texts(40))
     asker = ScriptedAsker()
     bench = Bench(folder.prepare(ONE_STEP), store, asker)
-    bench.on_event = bench.worker.stop
+    bench.on_event = bench.worker.drain
     results = bench.work(4)
     assert len(results) == len(asker.calls) == bench.taken < 12
     assert bench.worker.in_flight == 0
@@ -346,7 +347,7 @@ def test_cancelling_leaves_the_rows_in_flight_pending(folder: Folder, store: Sto
     bench = Bench(folder.prepare(ONE_STEP), store, asker)
 
     async def work_until_cancelled() -> None:
-        work = asyncio.ensure_future(bench.worker.run(10))
+        work = asyncio.ensure_future(bench.worker.run(Width.fixed(10)))
         asker.on_call = lambda: asker.in_flight == 9 and work.cancel()
         await work
 

@@ -11,7 +11,7 @@ from gptflow.spec.companion import failed_path
 
 __all__ = ["FailedSink", "failed_path", "remove_failed"]
 
-ERROR_KEYS = ("kind", "message", "step", "status", "code", "attempts")
+ERROR_KEYS = ("kind", "message", "step", "status", "code", "attempts", "history")
 """What `error` tells of a records.Failure."""
 
 _BEGINNING = b'{"row":'
@@ -20,7 +20,7 @@ _BEGINNING = b'{"row":'
 class FailedSink:
     """Writes one JSON object a line: `row` as it was read, `error`, and the last `reply` or null.
 
-    `error` has kind, message, step, status, code and attempts, as in `records.Failure`.
+    `error` has kind, message, step, status, code, attempts and history, as in `records.Failure`.
     """
 
     def __init__(self, stream: BinaryIO) -> None:

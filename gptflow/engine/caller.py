@@ -1,0 +1,318 @@
+"""Takes a call to its reply: takes a key, sends, judges what came, and goes on until it is settled.
+
+The one place that retries. Nothing below it does, so that attempts are counted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from gptflow.engine import wire
+from gptflow.engine.attempt import FaultKind, Flaw, Response, TransportFault
+from gptflow.engine.backoff import Backoff, doubled
+from gptflow.engine.clock import Clock
+from gptflow.engine.config import KeyEntry
+from gptflow.engine.dispatch import Dispatcher
+from gptflow.engine.events import (
+    CallRetried,
+    Event,
+    KeyExhausted,
+    KeyRested,
+    KeyRetired,
+    KeyUsed,
+    ModelMissing,
+)
+from gptflow.engine.keys import KeyPool, Lease
+from gptflow.engine.outage import Outage
+from gptflow.engine.tries import Tries
+from gptflow.engine.verdicts import (
+    Verdict,
+    VerdictKind,
+    failure_of,
+    judge_fault,
+    judge_flaw,
+    judge_response,
+)
+from gptflow.errors import RunStopped
+from gptflow.records import Call, Failure, Reply
+
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+BYTES_PER_TOKEN = 4
+LONGEST_NAMED_WAIT_S = 600.0
+"""The longest wait before the next attempt of a call, whatever the server asks for: so a call takes
+at most its attempts times this and the deadline of an attempt."""
+
+Outcome = Response | TransportFault
+
+_SUCCESSES = range(200, 300)
+_FINAL = frozenset({VerdictKind.REJECTED, VerdictKind.REFUSED})
+_CHARGED = _FINAL | {VerdictKind.RETRY}
+_LOSSES = frozenset(
+    {VerdictKind.EXHAUSTED, VerdictKind.RETIRED, VerdictKind.NO_MODEL, VerdictKind.STOP}
+)
+_IN_SERVICE = frozenset({"ready", "resting"})
+_FORBIDDEN, _SERVER_ERROR = 403, 500
+
+
+class Sender(Protocol):
+    """What a caller needs of a client."""
+
+    async def send(self, key: KeyEntry, endpoint: str, body: bytes) -> Outcome:
+        """One attempt."""
+
+
+class Lost(NamedTuple):
+    """A call without a reply, with the attempt that settled it."""
+
+    failure: Failure
+    outcome: Outcome
+    url: str
+    reply: Reply | None = None
+    """What was paid for all the same: a refusal, or a reply without content."""
+
+
+class Caller:
+    """Takes calls to their replies, as many at a time as are asked for."""
+
+    def __init__(
+        self,
+        sender: Sender,
+        pool: KeyPool,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        attempts: int,
+    ) -> None:
+        self._sender = sender
+        self._pool = pool
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._emit = emit
+        self._attempts = attempts
+        self._backoff = Backoff(clock)
+        self._outage = Outage(clock, emit, self._keys_in_service)
+        self._active = 0
+        """Calls that are on their way."""
+        self.in_flight = 0
+        """Calls that are on the wire."""
+        self._used: set[str] = set()
+        """Names of the keys that have sent a call."""
+        self.last_loss: tuple[Outcome, str] | None = None
+        """What took a key out of service last, and its URL: the cause, when none is left."""
+
+    def stop(self, reason: RunStopped) -> None:
+        """Lets no call be sent any more. Those on the wire come back first."""
+        self._dispatcher.stop(reason)
+        self._outage.stop(reason)
+        self._backoff.end()
+
+    def drain(self, reason: RunStopped) -> None:
+        """Lets the calls that have to wait for anything fail with `reason`; the others go on."""
+        self._dispatcher.drain(reason)
+        self._outage.stop(reason)
+        self._backoff.end()
+
+    def close(self) -> None:
+        """Ends what goes on in the background."""
+        self._dispatcher.close()
+        self._outage.close()
+
+    async def answer(self, call: Call, body: bytes, prefer: str | None) -> Reply | Lost:
+        """The reply to a call whose request has this body, or why there will be none.
+
+        Raises:
+            RunStopped: no call can be answered any more.
+        """
+        tries = Tries()
+        tokens = _tokens_asked(call, body)
+        self._active += 1
+        try:
+            while True:
+                is_probe = self._outage.is_on
+                if is_probe:
+                    await self._outage.hold()
+                lease = await self._dispatcher.lease(
+                    call.model, tokens=tokens, prefer=prefer, avoid=tries.avoid
+                )
+                if self._outage.is_on and not is_probe:
+                    self._dispatcher.release(lease)
+                    continue
+                answer = await self._try(call, body, lease, tries, is_probe=is_probe)
+                if answer is not None:
+                    return answer
+        finally:
+            self._active -= 1
+
+    async def _try(
+        self, call: Call, body: bytes, lease: Lease, tries: Tries, *, is_probe: bool
+    ) -> Reply | Lost | None:
+        """Sends once. None: the call goes on."""
+        if lease.key.name not in self._used:
+            self._used.add(lease.key.name)
+            self._emit(KeyUsed(lease.key.name))
+        began = self._clock.now()
+        result, outcome = await self._attempt(lease, call.endpoint, body)
+        tries.sent += 1
+        if isinstance(result, Reply):
+            self._settle_reply(lease, result, outcome)
+            return _served(result, lease, tries.sent, self._clock.now() - began)
+        self._settle(lease, result, outcome)
+        self._note_outage(call, lease, result, outcome)
+        if self._outage.is_on and not is_probe:
+            tries.note(lease, result, None)
+            tries.forgive(self._outage.since)
+            return None
+        tries.note(lease, result, self._clock.now() if result.kind in _CHARGED else None)
+        if result.kind in _FINAL or tries.charged >= min(self._attempts, result.tries or 1 << 30):
+            failure = failure_of(result, call.step, attempts=tries.charged, history=tries.history)
+            reply = result.reply and _served(result.reply, lease, tries.sent)
+            return Lost(failure, outcome, lease.key.base_url, reply)
+        if result.kind is VerdictKind.RETRY and not self._outage.is_on:
+            await self._back_off(call, lease, result, outcome, tries)
+        return None
+
+    async def _attempt(
+        self, lease: Lease, endpoint: str, body: bytes
+    ) -> tuple[Reply | Verdict, Outcome]:
+        """Sends, and judges what came."""
+        judged: tuple[Reply | Verdict, Outcome] | None = None
+        self.in_flight += 1
+        try:
+            outcome = await self._sender.send(lease.key, endpoint, body)
+            result = self._read(outcome)
+            if isinstance(result, Verdict):
+                judged = _scrubbed(lease, result, outcome)
+            else:
+                judged = result, outcome
+        finally:
+            self.in_flight -= 1
+            if judged is None:  # cancelled, or a bug: a lease that is not given back is a key lost
+                self._dispatcher.release(lease)
+        return judged
+
+    def _read(self, outcome: Outcome) -> Reply | Verdict:
+        if isinstance(outcome, TransportFault):
+            return judge_fault(outcome)
+        if outcome.status not in _SUCCESSES:
+            return judge_response(outcome, self._clock.wall())
+        reply = wire.decode(outcome.body)
+        if isinstance(reply, Flaw):
+            return judge_flaw(reply, outcome, self._clock.wall())
+        return reply
+
+    def _settle_reply(self, lease: Lease, reply: Reply, outcome: Outcome) -> None:
+        self._outage.answered()
+        headers = outcome.headers if isinstance(outcome, Response) else None
+        self._dispatcher.settle(lease, None, headers=headers, usage=reply.usage)
+
+    def _settle(self, lease: Lease, verdict: Verdict, outcome: Outcome) -> None:
+        """Gives the lease back, tells what became of the key, and stops where all is lost."""
+        if verdict.kind in _LOSSES:
+            self.last_loss = outcome, lease.key.base_url
+        stopped = None
+        if verdict.kind is VerdictKind.STOP:
+            stopped = RunStopped(verdict.message, hint=verdict.hint)
+            self.stop(stopped)  # before the lease can go to the next in line
+        headers = outcome.headers if isinstance(outcome, Response) else None
+        usage = verdict.reply.usage if verdict.reply else None
+        changed = self._dispatcher.settle(lease, verdict, headers=headers, usage=usage)
+        if stopped:
+            raise stopped
+        event = _news(lease, verdict, self._pool.until(lease) - self._clock.now())
+        if changed and event:
+            self._emit(event)
+
+    def _note_outage(self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome) -> None:
+        """Tells the outage whether a server is there."""
+        fault = outcome.kind if isinstance(outcome, TransportFault) else None
+        status = verdict.status or 0
+        is_gone = fault is not None or status >= _SERVER_ERROR or status == _FORBIDDEN
+        if verdict.kind is not VerdictKind.RETRY or not is_gone:
+            self._outage.answered()
+            return
+        self._outage.failed(
+            lease.key.name,
+            id(call),
+            verdict.message,
+            reached=fault is not FaultKind.CONNECT,
+            active=self._active,
+        )
+
+    def _keys_in_service(self) -> frozenset[str]:
+        return frozenset(
+            key.name for key in self._pool.outlook(self._clock.now()) if key.word in _IN_SERVICE
+        )
+
+    async def _back_off(
+        self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome, tries: Tries
+    ) -> None:
+        """Waits with full jitter, without a lease; a wait that the server names wins."""
+        longest_s = doubled(FIRST_BACKOFF_S, tries.charged - 1, LONGEST_BACKOFF_S)
+        named_s = verdict.wait_s and min(verdict.wait_s, LONGEST_NAMED_WAIT_S)
+        wait_s = named_s or longest_s * self._clock.random()
+        self._emit(
+            CallRetried(
+                step=call.step,
+                model=call.model,
+                key_name=lease.key.name,
+                attempt=tries.charged,
+                wait_s=wait_s,
+                status=verdict.status,
+                message=verdict.message,
+                fault=outcome.kind if isinstance(outcome, TransportFault) else None,
+            )
+        )
+        await self._backoff.wait(wait_s)
+
+
+def _tokens_asked(call: Call, body: bytes) -> int:
+    """What a provider will charge a call to the key's tokens per minute, roughly.
+
+    OpenAI counts the prompt, estimated from its characters, and max_tokens, before it has a reply:
+    https://platform.openai.com/docs/guides/rate-limits
+    """
+    params = call.params
+    longest = params.get("max_completion_tokens") or params.get("max_tokens") or 0
+    return len(body) // BYTES_PER_TOKEN + (longest if isinstance(longest, int) else 0)
+
+
+def _scrubbed(lease: Lease, verdict: Verdict, outcome: Outcome) -> tuple[Verdict, Outcome]:
+    """Both without the key, which some proxies quote when they do not like it."""
+    secret = lease.key.api_key
+    verdict = msgspec.structs.replace(
+        verdict,
+        message=secret.scrub(verdict.message),
+        code=verdict.code and secret.scrub(verdict.code),
+        text=verdict.text and secret.scrub(verdict.text),
+    )
+    if isinstance(outcome, Response) and secret.reveal().encode() in outcome.body:
+        body = secret.scrub(outcome.body.decode("utf-8", "replace")).encode()
+        outcome = msgspec.structs.replace(outcome, body=body)
+    return verdict, outcome
+
+
+def _news(lease: Lease, verdict: Verdict, rest_s: float) -> Event | None:
+    """What to tell about a key to which `verdict` happened."""
+    name, message = lease.key.name, verdict.message
+    match verdict.kind:
+        case VerdictKind.REST:
+            return KeyRested(name, rest_s, message)
+        case VerdictKind.EXHAUSTED:
+            return KeyExhausted(name, message)
+        case VerdictKind.RETIRED:
+            return KeyRetired(name, message)
+        case VerdictKind.NO_MODEL:
+            return ModelMissing(name, lease.model, message)
+        case _:
+            return None
+
+
+def _served(reply: Reply, lease: Lease, attempts: int, latency_s: float = 0.0) -> Reply:
+    """A reply with how it was come by."""
+    return msgspec.structs.replace(
+        reply, key_name=lease.key.name, attempts=attempts, latency_s=latency_s
+    )

@@ -1,0 +1,135 @@
+"""An outage: no server answers, whichever key asks. Calls are held; one at a time probes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from gptflow.engine.clock import Clock
+from gptflow.engine.events import Event, OutageBegan, OutageEnded
+from gptflow.errors import RunStopped
+
+FIRST_PROBE_S = 1.0
+LONGEST_PROBE_S = 60.0
+"""The longest time between two probes."""
+
+UNREACHED = 3
+"""So many calls in a row without a connection are an outage: no row can be at fault."""
+UNANSWERED = 10
+"""So many different calls in a row that a server failed are one. Fewer may be odd rows."""
+
+
+class Outage:
+    """Watches for the time when every key fails, and holds the calls until one is answered.
+
+    It needs evidence from every key in service, and from several calls, since the last answer. It
+    cannot begin before the first answer ever: a server that never answered is more likely a wrong
+    address, which is for others to say.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        keys_in_service: Callable[[], frozenset[str]],
+    ) -> None:
+        self._clock = clock
+        self._emit = emit
+        self._keys_in_service = keys_in_service
+        self._has_answered = False
+        self._keys: set[str] = set()
+        self._calls: set[int] = set()
+        self._unreached = 0
+        self._held: deque[asyncio.Future[None]] = deque()
+        self._probing: asyncio.Task[None] | None = None
+        self._stopped: RunStopped | None = None
+        self.since = 0.0
+        """The first failure since the last answer. What was charged from then on is given back."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether calls are held."""
+        return self._probing is not None
+
+    def answered(self) -> None:
+        """Some server has said something sensible, if only no."""
+        self._has_answered = True
+        if self._keys:
+            self._keys.clear()
+            self._calls.clear()
+            self._unreached = 0
+        if self._probing is not None:
+            self._end()
+            self._emit(OutageEnded(self._clock.now() - self.since))
+
+    def failed(self, key_name: str, call: int, message: str, *, reached: bool, active: int) -> None:
+        """A call failed for a reason that is no answer.
+
+        Args:
+            key_name: the key that asked.
+            call: a number that tells calls apart.
+            message: why, for a person.
+            reached: whether there was a connection to a server.
+            active: the calls that are on their way, this one included.
+        """
+        if not self._keys:
+            self.since = self._clock.now()
+        self._keys.add(key_name)
+        self._calls.add(call)
+        self._unreached = 0 if reached else self._unreached + 1
+        enough = min(UNANSWERED, max(2, active))
+        is_widespread = self._unreached >= UNREACHED or len(self._calls) >= enough
+        if not is_widespread or not self._has_answered or self._probing or self._stopped:
+            return
+        if self._keys_in_service() <= self._keys:
+            self._probing = asyncio.create_task(self._probe())
+            self._emit(OutageBegan(message))
+
+    async def hold(self) -> None:
+        """Returns when the outage is over, or when it is this call's turn to try.
+
+        Raises:
+            RunStopped: `stop` was called.
+        """
+        if self._stopped:
+            raise RunStopped(self._stopped.message, hint=self._stopped.hint)
+        turn = asyncio.get_running_loop().create_future()
+        self._held.append(turn)
+        await turn
+
+    def stop(self, reason: RunStopped) -> None:
+        """Lets the calls that are held, or will be, fail with `reason`."""
+        self._stopped = reason
+        for turn in self._held:
+            if not turn.done():
+                turn.set_exception(RunStopped(reason.message, hint=reason.hint))
+        self._held.clear()
+
+    def close(self) -> None:
+        """Ends the probing."""
+        if self._probing is not None:
+            self._probing.cancel()
+
+    def _end(self) -> None:
+        assert self._probing is not None  # answered() asks
+        self._probing.cancel()
+        self._probing = None
+        while self._next():
+            pass
+
+    def _next(self) -> bool:
+        """Lets the call go that is held longest. Returns whether there was one."""
+        while self._held:
+            turn = self._held.popleft()
+            if not turn.done():  # else its row was cancelled
+                turn.set_result(None)
+                return True
+        return False
+
+    async def _probe(self) -> None:
+        wait_s = FIRST_PROBE_S
+        while True:
+            await self._clock.sleep(wait_s)
+            self._next()
+            wait_s = min(2 * wait_s, LONGEST_PROBE_S)

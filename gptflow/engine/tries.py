@@ -1,0 +1,47 @@
+"""What a call has tried so far."""
+
+from __future__ import annotations
+
+from gptflow.engine.keys import Lease
+from gptflow.engine.verdicts import Verdict, VerdictKind
+
+LONGEST_HISTORY = 8
+"""The attempts that a failure tells of: the last ones."""
+
+
+class Tries:
+    """The attempts of one call. Most calls need one, and keep nothing."""
+
+    __slots__ = ("_charged_at", "_told", "avoid", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        """Requests."""
+        self.avoid: str | None = None
+        """Name of the key on which the last one failed."""
+        self._charged_at: list[float] = []
+        self._told: list[str] = []
+
+    @property
+    def charged(self) -> int:
+        """Attempts that count towards the most that a call may have."""
+        return len(self._charged_at)
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """The last failed attempts in their order: key, status and message of each."""
+        return tuple(self._told)
+
+    def note(self, lease: Lease, verdict: Verdict, charged_at: float | None) -> None:
+        """Notes a failed attempt, and when it was charged, if it was."""
+        status = f"{verdict.status} " if verdict.status else ""
+        self._told.append(f"{lease.key.name}: {status}{verdict.message}")
+        del self._told[:-LONGEST_HISTORY]
+        if charged_at is not None:
+            self._charged_at.append(charged_at)
+        if verdict.kind is VerdictKind.RETRY:
+            self.avoid = lease.key.name
+
+    def forgive(self, since: float) -> None:
+        """Takes the charges back from a moment on: it was an outage, and no fault of the call."""
+        self._charged_at = [moment for moment in self._charged_at if moment < since]
