@@ -107,7 +107,8 @@ def test_calls_wait_for_a_good_config_and_none_is_asked_twice(
 
 
 def test_it_is_told_at_once_and_after_1_2_4_times_the_base_wait(bench: Bench) -> None:
-    now, moments = 0.0, []
+    now = 0.0
+    moments: list[tuple[float, float]] = []
 
     async def sleep(delay_s: float) -> None:
         nonlocal now
