@@ -42,6 +42,7 @@ class Portal(Generic[S]):
             enter: makes the service. It is called, entered and left in the portal's loop.
         """
         self._enter = enter
+        self._new_loop = _loop_factory()  # not later: an ending interpreter loads nothing any more
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -142,7 +143,7 @@ class Portal(Generic[S]):
         """The thread: the loop from its beginning to its end."""
         atexit.register(self._leave_with_interpreter)
         try:
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            with asyncio.Runner(loop_factory=self._new_loop) as runner:
                 runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001  # told to whoever calls
             self._start_error = error

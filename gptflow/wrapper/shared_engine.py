@@ -45,7 +45,7 @@ class SharedEngine:
         except ConfigError as error:
             raise error.with_traceback(None) from None  # its frames hold the file as it stands
         self._stopped: RunStopped | None = None
-        self._portals: dict[int, Portal[Engine]] = {}
+        self._portals = {os.getpid(): self._new_portal()}
         """By process. A parent's stays in its forked child, since freeing it would reach for
         threads that did not come along."""
         weakref.finalize(self, _let_go, self._portals).atexit = False
@@ -99,10 +99,11 @@ class SharedEngine:
 
     def _portal(self) -> Portal[Engine]:
         pid = os.getpid()
-        portal = self._portals.get(pid)
         # Two threads may come here at once: one of their portals is kept, the other never starts.
-        enter = partial(_open, self.config, self.settings)
-        return portal or self._portals.setdefault(pid, Portal(enter))
+        return self._portals.get(pid) or self._portals.setdefault(pid, self._new_portal())
+
+    def _new_portal(self) -> Portal[Engine]:
+        return Portal(partial(_open, self.config, self.settings))
 
 
 def _read(settings: Settings) -> Config:

@@ -106,7 +106,7 @@ def test_the_same_in_an_event_loop(wrapper: GPTWrapper, api: Api) -> None:
             wrapper.acompletions_with_backoff(**CHAT, n=2),
             wrapper.acompletions_with_backoff("davinci-002", ["a", "b"], max_tokens=5),
         )
-        assert texts == ["hi", ["hi", "hi"], ["a", "b"]]
+        assert list(texts) == ["hi", ["hi", "hi"], ["a", "b"]]
         assert (await wrapper.acomplete("gpt-4o", HI, temperature=0)).key_name == "key 1"
 
     asyncio.run(main())
