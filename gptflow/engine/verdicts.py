@@ -164,6 +164,7 @@ _PATTERNS = {
     401: {r".{0,40}\bIP\b.{0,80}\bnot (?:authorized|allowed|on the)\b": VerdictKind.STOP},
     403: {
         r"out of (?:call volume|bandwidth) quota": VerdictKind.REST,  # Azure API Management
+        r"(?:invalid|missing|incorrect|unknown) (?:api )?(?:key|token)\b": VerdictKind.RETIRED,
         r"country, region, or territory not supported": VerdictKind.STOP,
         r".*\bmoderation\b|.*\bwas flagged\b": VerdictKind.REFUSED,
     },

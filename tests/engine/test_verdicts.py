@@ -69,6 +69,7 @@ def judged(status: int, body: bytes, **headers: str) -> Verdict:
         (403, b'{"code":30001,"message":"Sorry, your account balance is insufficient"}', EXHAUSTED),
         (403, b'{"statusCode":403,"message":"Out of call volume quota. Quota will"}', REST),
         (403, b'{"message":"Forbidden"}', RETRY),
+        (403, b'{"detail":"Invalid API key"}', RETIRED),
         (403, b"<html><title>Your request was flagged</title></html>", RETRY),
         (400, said("In arrears", "Arrearage", "Arrearage"), EXHAUSTED),
         (429, b"", REST),
