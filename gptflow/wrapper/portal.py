@@ -103,7 +103,7 @@ class Portal(Generic[S]):
         # First this, then the question: the thread answers all calls that it finds at its end.
         self._calls.add(call)
         if self._is_closed or not self._post(self._do, call):
-            raise PortalClosed
+            raise self._start_error or PortalClosed
 
     def _start(self) -> None:
         with self._lock:
@@ -112,8 +112,6 @@ class Portal(Generic[S]):
                 self._thread.start()
         if self._thread:
             self._up.wait()
-        if self._start_error is not None:
-            raise self._start_error
 
     def _post(self, *work: Any) -> bool:
         """Has a function called in the loop; False if the loop has ended."""
