@@ -75,6 +75,8 @@ class Messenger:
             return True
         self._closing.set()
         thread.join(max(timeout_s, 0))
+        if thread.is_alive():
+            _BUSY.discard(self)  # the end of the process does not wait for the same again
         return not thread.is_alive()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ from gptflow.engine.events import (
     OutageBegan,
     OutageEnded,
 )
-from gptflow.errors import GptflowError
+from gptflow.errors import GptflowError, UsageError
 from gptflow.notify.lark import LarkBot
 from gptflow.notify.message import Color
 from gptflow.notify.messenger import Messenger
@@ -144,8 +144,13 @@ class Notices:
 
 
 def _messenger(lark: LarkSpec, on_trouble: Callable[[str], None] | None) -> Messenger:
+    """What sends. Raises UsageError for a hook that only looks like one."""
     secret = lark.secret.get_secret_value() if lark.secret else ""
-    bot = LarkBot(lark.hook.get_secret_value(), secret=secret, keyword=lark.keyword)
+    try:
+        bot = LarkBot(lark.hook.get_secret_value(), secret=secret, keyword=lark.keyword)
+    except ValueError as error:
+        problem, _, hint = str(error).partition("\nHint: ")
+        raise UsageError(f"notify.lark.hook: {problem}", hint=hint) from None
     return Messenger(bot, on_trouble=on_trouble)
 
 
