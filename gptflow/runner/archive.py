@@ -20,7 +20,7 @@ class RunArchive:
 
     def find_reply(self, call_key: bytes) -> bytes | None:
         """The body of a stored reply; of no run before `since_run`."""
-        return self._store.reader.find_reply(call_key, self._server, self._since_run)
+        return self._store.find_reply(call_key, self._server, self._since_run)
 
     def save_reply(self, call: Call, reply: Reply) -> asyncio.Future[None]:
         """Resolves when the reply is on disk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from gptflow.runner.begin import Beginning
@@ -28,6 +29,9 @@ class Display(Protocol):
     def hear(self, event: RunEvent) -> None:
         """Called for each event; quick."""
 
+    def say(self, line: str) -> None:
+        """Called, from any thread, with a line that is news."""
+
     def draining(self, in_flight: int) -> None:
         """Called at the first Ctrl-C, with the calls that are waited for."""
 
@@ -36,7 +40,7 @@ class Display(Protocol):
 
 
 class NoDisplay:
-    """Shows nothing: for runs that a program starts."""
+    """Shows nothing: for runs that a program starts. What went wrong beside the run is logged."""
 
     def begin(
         self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
@@ -48,6 +52,10 @@ class NoDisplay:
 
     def hear(self, event: RunEvent) -> None:
         """Shows nothing."""
+
+    def say(self, line: str) -> None:
+        """A warning of the logger `gptflow`."""
+        logging.getLogger("gptflow").warning("%s", line)
 
     def draining(self, in_flight: int) -> None:
         """Shows nothing."""

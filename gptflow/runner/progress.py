@@ -126,29 +126,30 @@ class PlainDisplay:
         self._meter = Meter(self._clock)
         self._meter.is_paid = not prepared.choice.name
         for line in opening_lines(prepared, beginning, tally, foreseen):
-            self._say(line)
+            self.say(line)
 
     def update(self, tally: Tally) -> None:
         """One line every ten seconds."""
         if self._clock() - self._shown_s >= PLAIN_INTERVAL_S:
             self._shown_s = self._clock()
             ended = tally.done + tally.failed
-            self._say(f"{ended:,}/{tally.rows:,}  {'  '.join(self._meter.figures(tally))}")
+            self.say(f"{ended:,}/{tally.rows:,}  {'  '.join(self._meter.figures(tally))}")
 
     def hear(self, event: RunEvent) -> None:
         """News of the keys and the server are told at once."""
         words = news(event)
         if words:
-            self._say(words)
+            self.say(words)
 
     def draining(self, in_flight: int) -> None:
         """Says what is waited for."""
-        self._say(draining_words(in_flight))
+        self.say(draining_words(in_flight))
 
     def end(self) -> None:
         """Nothing is left to close."""
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Writes a line."""
         self._screen.write(f"{line}\n")
 
 
@@ -192,7 +193,11 @@ class LiveDisplay:
         """News of the keys and the server are told above the bar."""
         words = news(event)
         if words:
-            self._console.print(words, markup=False)
+            self.say(words)
+
+    def say(self, line: str) -> None:
+        """Writes a line above the bar."""
+        self._console.print(line, markup=False)
 
     def draining(self, in_flight: int) -> None:
         """Says what is waited for."""

@@ -21,6 +21,7 @@ from gptflow.runner.first_calls import FirstCalls, heeded
 from gptflow.runner.forecast import Forecast, forecast
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.loop import run_coroutine
+from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import cost_usd
 from gptflow.runner.publish import Publisher, Target
@@ -65,6 +66,7 @@ class Runner:
         self._first_calls = FirstCalls()
         self._interruption = interruption or Interruption()
         self._stopped: RunStopped | None = None
+        self._notices = Notices.of(prepared.spec, display.say)
 
     def run(self) -> RunSummary:
         """Runs to the end, or to where it must stop. Blocks.
@@ -76,7 +78,8 @@ class Runner:
             GptflowError: bad data, a store that cannot be used, an output that cannot be written.
         """
         began_s = time.monotonic()
-        with Store.open(self._prepared.store_path(self._options.store)) as store:
+        path = self._prepared.store_path(self._options.store)
+        with self._notices, Store.open(path) as store:
             beginning = begin(
                 store, self._prepared, fresh=self._options.fresh, retry=self._options.retry
             )
@@ -85,9 +88,10 @@ class Runner:
             nothing_to_do = not self._tally.pending and target.is_published(beginning.run)
             if not nothing_to_do:
                 self._work(store, beginning, target)
-            return self._summary(
-                store, beginning, wall_s=time.monotonic() - began_s, nothing_to_do=nothing_to_do
-            )
+            wall_s = time.monotonic() - began_s
+            summary = self._summary(store, beginning, wall_s=wall_s, nothing_to_do=nothing_to_do)
+            self._notices.end(summary)
+            return summary
 
     def _count(self, store: Store, beginning: Beginning) -> None:
         counts = store.reader.counts(beginning.run.run_id)
@@ -107,6 +111,7 @@ class Runner:
         try:
             foreseen = self._forecast(store, beginning)
             self._display.begin(self._prepared, beginning, self._tally, foreseen)
+            self._notices.begin(self._prepared, beginning, self._tally, foreseen)
             if self._tally.pending:
                 self._converse(store, beginning)
         except RunStopped as stopped:
@@ -149,13 +154,16 @@ class Runner:
     async def _converse_on(self, server: Server, store: Store, beginning: Beginning) -> None:
         prepared, limits = self._prepared, self._prepared.spec.limits
         concurrency = self._concurrency(server)
-        hear = fan_out(self._tally.hear, self._first_calls.hear, self._display.hear)
+        hear = fan_out(
+            self._tally.hear, self._first_calls.hear, self._display.hear, self._notices.hear
+        )
         async with Engine(
             server.config,
             attempts=limits.attempts,
             timeout_s=limits.timeout_s,
             concurrency=concurrency,
             key_wait_s=limits.key_wait_s,
+            base_wait_s=prepared.spec.notify.base_wait_s,
             on_event=hear,
         ) as engine:
             width = (
