@@ -24,7 +24,7 @@ from gptflow.engine.events import (
 from gptflow.errors import DataError, UsageError
 from gptflow.records import Failure, FailureKind, RowStatus, Usage
 from gptflow.runner.begin import begin
-from gptflow.runner.events import CallAnswered, RowEnded
+from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 from gptflow.runner.notices import Notices
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.tally import Tally
@@ -159,7 +159,7 @@ def test_a_crash_is_told_and_raised_on(telling: Telling, lark: LarkServer) -> No
 
 def test_keys_and_outages_are_told_a_message_each(telling: Telling, lark: LarkServer) -> None:
     with telling() as notices:
-        events = (
+        events: tuple[RunEvent, ...] = (
             KeyExhausted("main", "You exceeded your current quota"),
             KeyRetired("old", "Incorrect API key"),
             KeysSpent("no key is left", "mend config.json", 0.0),
