@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -101,15 +102,20 @@ class ConfigWatch:
     def _run(self) -> None:
         try:
             while not self._stopped.is_set():
-                self._woken.clear()
                 if self._events is not None:
                     self._events.follow(places_of(self._path))
                 self._look()
-                self._woken.wait(self._poll_s)
+                self._wait(self._poll_s)
         finally:
             if self._events is not None:
                 self._events.close()
             self._post(self._ended.set)
+
+    def _wait(self, seconds: float) -> None:
+        """Waits for an event or the end, but not longer."""
+        if not self._stopped.is_set():  # the end sets this first, then wakes
+            self._woken.wait(seconds)
+            self._woken.clear()
 
     def _look(self) -> None:
         """Tells what the file says, if it is news; returns when it has come to rest."""
@@ -119,10 +125,20 @@ class ConfigWatch:
                 return
             found = self._read()
             # The other half may be under way; a config that is good was whole when it was read.
-            settled = isinstance(found, Config) or not self._stopped.wait(SETTLE_S)
-            if settled and _digest(self._path) == digest:
+            rest_s = 0.0 if isinstance(found, Config) else SETTLE_S
+            if self._stays(digest, rest_s):
                 self._told = digest
                 self._tell(found)
+
+    def _stays(self, digest: bytes, rest_s: float) -> bool:
+        """Whether the file says the same for so long."""
+        until = time.monotonic() + rest_s
+        while not self._stopped.is_set() and _digest(self._path) == digest:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return True
+            self._wait(left_s)
+        return False
 
     def _read(self) -> Config | ConfigError:
         try:

@@ -408,6 +408,17 @@ def test_nothing_is_left_of_a_watch(path: Path, eyes: dict[str, Any]) -> None:
     assert handles() == before
 
 
+def test_a_watch_that_has_hardly_begun_ends_at_once(path: Path) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(LONG_S):
+            for pause_s in (0.0, 0.0001, 0.001, 0.003, 0.01) * 8:
+                async with watching(Heard(path), poll_s=NEVER_S, with_events=False):
+                    await asyncio.sleep(pause_s)
+
+    asyncio.run(run())
+    assert "gptflow config" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_nothing_is_told_after_the_end(path: Path) -> None:
     async def run() -> int:
         heard = Heard(path)
