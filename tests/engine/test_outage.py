@@ -1,0 +1,145 @@
+"""An outage: when every key fails, calls are held, probed one at a time, and not charged."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from gptflow.engine.clock import Clock
+from gptflow.engine.config import Config, KeyEntry
+from gptflow.engine.engine import Engine
+from gptflow.engine.events import CallRetried, Event, OutageBegan, OutageEnded
+from gptflow.engine.secret import Secret
+from gptflow.errors import CallFailed
+from gptflow.mock.log import LogEntry
+from gptflow.mock.scenario import Scenario
+from gptflow.mock.server import MockServer
+from gptflow.records import Call, FailureKind, Reply
+
+
+def call(text: str) -> Call:
+    return Call(b"k" * 16, "label", "m-1", [{"role": "user", "content": text}], {})
+
+
+@dataclass
+class Bench:
+    """A server that can be taken away and brought back, and an engine whose waits are short."""
+
+    keys: int = 2
+    heard: list[Event] = field(default_factory=list)
+    asked: list[LogEntry] = field(default_factory=list)
+    slept: list[float] = field(default_factory=list)
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def sleep(self, delay_s: float) -> None:
+        """A second of the engine's is 20 ms here."""
+        self.slept.append(delay_s)
+        await asyncio.sleep(delay_s / 50)
+
+    def server(self, port: int = 0, **scenario: Any) -> MockServer:
+        made = Scenario.model_validate(scenario)
+        return MockServer(made, port=port, on_request=self.asked.append)
+
+    def engine(self, base_url: str, attempts: int = 3) -> Engine:
+        entries = [
+            KeyEntry(f"k{n}", Secret(f"sk-0123456789abcdef-{n}"), base_url)
+            for n in range(self.keys)
+        ]
+        return Engine(
+            Config(tuple(entries), origin="config.json"),
+            concurrency=8,
+            attempts=attempts,
+            timeout_s=5.0,
+            clock=Clock(sleep=self.sleep),
+            on_event=self.hear,
+        )
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.heard if isinstance(event, kind)]
+
+    def hear(self, event: Event) -> None:
+        self.heard.append(event)
+        if isinstance(event, OutageBegan):
+            self.began.set()
+
+
+def test_a_server_that_is_gone_for_a_while_costs_no_call() -> None:
+    bench = Bench()
+
+    async def steps() -> list[Reply]:
+        first = bench.server()
+        with first:
+            port = int(first.base_url.split(":")[2].split("/")[0])
+            engine = bench.engine(first.base_url)
+            async with engine:
+                await engine.ask(call("is there"))
+                await asyncio.to_thread(first.__exit__, None, None, None)
+                asked = asyncio.gather(*(engine.ask(call(f"row {n}")) for n in range(30)))
+                await asyncio.wait_for(bench.began.wait(), 20)
+                await asyncio.sleep(0.5)  # 25 seconds of the engine's: more than 3 attempts take
+                assert not asked.done()
+                with bench.server(port):
+                    return await asyncio.wait_for(asked, 20)
+
+    replies = asyncio.run(steps())
+
+    assert len(replies) == 30
+    assert len(bench.of(OutageBegan)) == len(bench.of(OutageEnded)) == 1
+
+
+def test_errors_of_the_server_on_every_key_are_an_outage() -> None:
+    bench = Bench()
+    away: dict[str, Any] = {"failures": [{"name": "server_500", "after": 1, "first": 25}]}
+
+    async def steps() -> list[Reply]:
+        with bench.server(**away) as server:
+            async with bench.engine(server.base_url) as engine:
+                await engine.ask(call("is there"))
+                asked = [engine.ask(call(f"row {n}")) for n in range(40)]
+                return list(await asyncio.wait_for(asyncio.gather(*asked), 20))
+
+    assert len(asyncio.run(steps())) == 40
+    assert len(bench.of(OutageBegan)) == len(bench.of(OutageEnded)) == 1
+
+
+def test_a_row_that_breaks_the_server_is_no_outage() -> None:
+    bench = Bench()
+    odd: dict[str, Any] = {"failures": [{"name": "server_500", "match": "odd"}]}
+
+    async def steps() -> list[object]:
+        with bench.server(**odd) as server:
+            async with bench.engine(server.base_url) as engine:
+                texts = ["odd", *(f"row {n}" for n in range(20))]
+                asked = [engine.ask(call(text)) for text in texts]
+                return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    first, *others = asyncio.run(steps())
+
+    assert isinstance(first, CallFailed)
+    assert first.failure.kind is FailureKind.SERVER
+    assert first.failure.attempts == 3
+    assert all(isinstance(reply, Reply) for reply in others)
+    assert not bench.of(OutageBegan)
+
+
+def test_one_key_whose_host_is_gone_is_no_outage_while_another_answers() -> None:
+    bench = Bench()
+
+    async def steps() -> list[Reply]:
+        with bench.server() as server:
+            dead = KeyEntry("dead", Secret("sk-0123456789abcdef-9"), "http://127.0.0.1:9/v1")
+            alive = KeyEntry("alive", Secret("sk-0123456789abcdef-1"), server.base_url)
+            engine = Engine(
+                Config((dead, alive), origin="config.json"),
+                concurrency=8,
+                clock=Clock(sleep=bench.sleep),
+                on_event=bench.hear,
+            )
+            async with engine:
+                asked = [engine.ask(call(f"row {n}")) for n in range(30)]
+                return list(await asyncio.gather(*asked))
+
+    assert {reply.key_name for reply in asyncio.run(steps())} == {"alive"}
+    assert not bench.of(OutageBegan)
+    assert bench.of(CallRetried)
