@@ -100,10 +100,11 @@ class Messenger:
 
     def _start(self) -> None:
         """Starts the thread. It ends when nothing waits any more."""
-        _drain_at_exit(self)
         self._closing.clear()
         thread = threading.Thread(target=self._work, name="gptflow-lark", daemon=True)
-        with suppress(RuntimeError):  # a process at its end, or at its limit, has no thread to give
+        # A process at its end has no more imports to give, and one at its limit no thread.
+        with suppress(RuntimeError, ImportError):
+            _drain_at_exit(self)
             thread.start()
             self._thread = thread
 
@@ -182,5 +183,8 @@ def _drain_at_exit(messenger: Messenger) -> None:
 
 def _drain() -> None:
     ends_s = time.monotonic() + EXIT_S
-    for messenger in list(_BUSY):
+    busy = list(_BUSY)
+    for messenger in busy:
+        messenger.close(0)  # lets all of them hurry before one is waited for
+    for messenger in busy:
         messenger.close(ends_s - time.monotonic())

@@ -186,6 +186,23 @@ assert child.exitcode == 0
 """
 
 
+SAYS_LATE = """
+import atexit
+atexit.register(messenger.post, "very last words")
+class Late:
+    def __del__(self):
+        messenger.post("too late")
+late = Late()
+late.self = late
+"""
+
+
+def test_a_message_at_the_very_end_hurts_nobody(lark: LarkServer) -> None:
+    stderr, _ = run(SAYS + SAYS_LATE, lark)
+    assert "last words" in lark.texts
+    assert stderr == ""
+
+
 def test_messages_go_out_before_the_process_ends(lark: LarkServer) -> None:
     stderr, _ = run(SAYS, lark)
     assert (lark.texts, stderr) == (["last words"], "")

@@ -38,7 +38,7 @@ def with_step(line: str) -> str:
         ('limits: {attempts: "2"}', "found '2'", "write it without quotes: 2"),
         ("limits: {attempts: true}", "found true", "Attempts"),
         ("limits: {timeout_s: .inf}", "of at most 86,400, found the number inf", "Seconds"),
-        ("parallelism: {concurrency: 0}", "from 1 to 10,000 or 'auto', found the number 0", "Calls"),
+        ("parallelism: {concurrency: 0}", "from 1 to 10,000 or 'auto', found the number 0", "auto"),
         ("parallelism: {concurrency: aut}", "'auto', found 'aut'", "did you mean 'auto'?"),
         (
             "output: out.jsonl",
