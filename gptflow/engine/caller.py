@@ -281,17 +281,17 @@ def _tokens_asked(call: Call, body: bytes) -> int:
 
 
 def _scrubbed(lease: Lease, verdict: Verdict, outcome: Outcome) -> tuple[Verdict, Outcome]:
-    """Both without the key, which some proxies quote when they do not like it."""
-    secret = lease.key.api_key
-    verdict = msgspec.structs.replace(
-        verdict,
-        message=secret.scrub(verdict.message),
-        code=verdict.code and secret.scrub(verdict.code),
-        text=verdict.text and secret.scrub(verdict.text),
-    )
-    if isinstance(outcome, Response) and secret.reveal().encode() in outcome.body:
-        body = secret.scrub(outcome.body.decode("utf-8", "replace")).encode()
-        outcome = msgspec.structs.replace(outcome, body=body)
+    """Both without the key's secrets, which some proxies quote when they do not like them."""
+    for secret in (lease.key.api_key, *(value for _, value in lease.key.headers)):
+        verdict = msgspec.structs.replace(
+            verdict,
+            message=secret.scrub(verdict.message),
+            code=verdict.code and secret.scrub(verdict.code),
+            text=verdict.text and secret.scrub(verdict.text),
+        )
+        if isinstance(outcome, Response) and secret.reveal().encode() in outcome.body:
+            body = secret.scrub(outcome.body.decode("utf-8", "replace")).encode()
+            outcome = msgspec.structs.replace(outcome, body=body)
     return verdict, outcome
 
 

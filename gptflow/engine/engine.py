@@ -165,8 +165,8 @@ class Engine:
     async def complete(self, call: Call, *, prefer: str | None = None) -> Reply:
         """As `ask`, but raises the exceptions that the openai package would.
 
-        They hold neither key nor Authorization header. Like openai's own they do not survive
-        pickling: across processes send the `Failure` of `ask`.
+        They hold neither key nor Authorization header; their notes tell of the last attempts. Like
+        openai's own they do not survive pickling: across processes send the `Failure` of `ask`.
 
         Raises:
             openai.OpenAIError: the class that fits: RateLimitError, BadRequestError,
@@ -183,7 +183,10 @@ class Engine:
             return answer
         from gptflow.engine.exceptions import to_openai_error
 
-        raise to_openai_error(answer.failure, answer.outcome, answer.url)
+        error = to_openai_error(answer.failure, answer.outcome, answer.url)
+        for told in answer.failure.history:
+            error.add_note(told)
+        raise error
 
     def _no_key_left(self, lost: NoKey) -> bool:
         """Whether the calls wait, in the hope that the keys change."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from gptflow.engine.attempt import FaultKind
 from gptflow.engine.engine import Engine
-from gptflow.engine.events import CallRetried, KeyUsed
+from gptflow.engine.events import CallRetried, ConfigBroken, KeysChanged, KeyUsed
 from gptflow.errors import RunStopped
 from gptflow.records import Failure, FailureKind
 from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
@@ -85,6 +85,8 @@ class FirstCalls:
                 self._used_keys.add(event.key_name)
             case CallRetried(fault=FaultKind.CONNECT):
                 self._not_connected(event)
+            case KeysChanged() | ConfigBroken():
+                pass
             case _:  # some server had a word to say, if not the one that was hoped for
                 self._connected = True
 
