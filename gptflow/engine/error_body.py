@@ -11,6 +11,9 @@ import msgspec
 LONGEST_MESSAGE = 500
 """Characters. Providers quote prompts in their messages; a log line needs the gist."""
 
+_LONGEST_FULL = 8000
+_RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
+
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _MARKUP = re.compile(rb"\s*(<!doctype|<html|<head|<\?xml)", re.IGNORECASE)
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")  # a server's words must not steer the terminal
@@ -21,6 +24,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
     message: str = ""
     """One line. Of an HTML page the title alone."""
+    full: str = ""
+    """The message before it was cut, with Gemini's retryDelay: it may name a wait at its end."""
     codes: tuple[str, ...] = ()
     """The provider's own names for it, the most telling first: code, inner code, status."""
     type: str = ""
@@ -53,8 +58,12 @@ def read_error(body: bytes) -> ErrorBody:
 
 def one_line(text: str) -> str:
     """`text` on one line, cut to a length that a log can take."""
-    line = _SPACE.sub(" ", text).strip()
+    line = _flat(text)
     return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 1]}…"
+
+
+def _flat(text: str) -> str:
+    return _SPACE.sub(" ", text).strip()
 
 
 def _text(raw: bytes) -> str:
@@ -89,14 +98,23 @@ def _from_error(error: dict[str, Any]) -> ErrorBody:
         error.get("status"),
         metadata.get("limit_source") if isinstance(metadata, dict) else None,
     )
-    message = error.get("message")
+    message = error["message"] if isinstance(error.get("message"), str) else ""
     return ErrorBody(
-        message=one_line(message) if isinstance(message, str) else "",
+        message=one_line(message),
+        full=_flat(message[:_LONGEST_FULL]) + _retry_delay(error.get("details")),
         codes=tuple(str(name) for name in named if isinstance(name, str | int) and name != ""),
         type=error["type"] if isinstance(error.get("type"), str) else "",
         structured=True,
         flagged=isinstance(metadata, dict) and bool(metadata.get("reasons")),
     )
+
+
+def _retry_delay(details: Any) -> str:
+    """What Gemini says beside its message about when to come again, in words."""
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict) and detail.get("@type") == _RETRY_INFO:
+            return f" Please retry in {detail.get('retryDelay')}."
+    return ""
 
 
 def _detail(value: dict[str, Any]) -> str:

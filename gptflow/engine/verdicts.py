@@ -106,6 +106,7 @@ _BY_CODE = {
     "unsupported_country_region_territory": VerdictKind.STOP,
     "rate_limit_exceeded": VerdictKind.REST,
     "openrouter_in_flight_budget": VerdictKind.REST,  # a 402 that passes
+    "RESOURCE_EXHAUSTED": VerdictKind.REST,  # Gemini: a minute's or a day's, in words of money
 }
 
 _BY_TYPE = {
@@ -139,6 +140,9 @@ _BY_STATUS = {
 # llama.cpp's 500 for a reply that its own parser does not take is the same for the same call.
 _MISSED_SCHEMA = re.compile(r"the model produced output that does not match\b", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"request too large\b|.*\bmust be reduced in order\b", re.IGNORECASE)
+_NOTHING_GRANTED = re.compile(
+    r"you exceeded your current quota\b.{0,600}?\blimit: 0\b", re.IGNORECASE
+)  # Gemini, for a model that the key's plan does not hold
 _NO_QUOTA = re.compile(
     r"you exceeded your current quota|insufficient (?:balance|quota|credits?|funds)"
     r"|(?:sorry, )?your account balance is insufficient|you have run out of credits"
@@ -269,7 +273,7 @@ def _judge_inner(response: Response, now_wall: float) -> Verdict:
 
 
 def _verdict(status: int, error: ErrorBody, response: Response, now_wall: float) -> Verdict:
-    wait_s = parse_wait(response.headers, error.message, now_wall)
+    wait_s = parse_wait(response.headers, error.full or error.message, now_wall)
     kind = _kind(status, error, wait_s is not None)
     failure = _FAILURES.get(kind, FailureKind.REJECTED)
     if status == _NO_MONEY and header(response.headers, "retry-after"):
@@ -296,6 +300,8 @@ def _kind(status: int, error: ErrorBody, named_wait: bool) -> VerdictKind:
         return VerdictKind.RETRY
     if status == _TOO_LONG or (status == _TOO_MANY and _TOO_LARGE.match(error.message)):
         return VerdictKind.REJECTED  # by its code it is a rate limit
+    if status == _TOO_MANY and _NOTHING_GRANTED.match(error.full):
+        return VerdictKind.NO_MODEL
     return _by_name(error) or _by_message(status, error, named_wait) or _by_default(status, error)
 
 

@@ -246,6 +246,18 @@ def test_a_rate_limit_names_the_wait() -> None:
     assert judged(429, said(RPM), retry_after="7").wait_s == 20.0
 
 
+def test_a_wait_at_the_end_of_a_long_message_is_found() -> None:
+    verdict = judged(429, said("Quota exceeded. " + "* metric " * 100 + "Please retry in 11.6s."))
+
+    assert verdict.wait_s == 11.6
+    assert len(verdict.message) == 500
+
+
+@pytest.mark.parametrize("details", [None, 3, [], [None], [{"@type": 3}], {"retryDelay": "3s"}])
+def test_odd_details_beside_a_message_decide_nothing(details: Any) -> None:
+    assert judged(429, said("Slow", details=details)).wait_s is None
+
+
 def test_an_html_page_is_told_by_its_title_alone() -> None:
     assert judged(502, BAD_GATEWAY).message == "502 Bad Gateway"
 

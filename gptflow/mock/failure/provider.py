@@ -41,6 +41,29 @@ def _zeros(_: Facts) -> list[Header]:
     ]
 
 
+def _gemini_quota(limit: int, ending: str, *, delay: str | None = None) -> Body:
+    """A quota of Gemini's that is used up: four metrics, in a list with the error in it."""
+    metric = "generativelanguage.googleapis.com/generate_content_free_tier"
+    lines = [
+        f"* Quota exceeded for metric: {metric}_{unit}, limit: {limit}, model: simulated-pro"
+        for unit in ("requests", "requests", "input_token_count", "input_token_count")
+    ]
+    message = (
+        "You exceeded your current quota, please check your plan and billing details. For more "
+        "information on this error, head to: https://ai.google.dev/gemini-api/docs/rate-limits. "
+        "To monitor your current usage, head to: https://ai.dev/rate-limit. \n"
+    )
+    wrong: dict[str, Any] = {
+        "code": 429,
+        "message": message + "\n".join(lines) + ending,
+        "status": "RESOURCE_EXHAUSTED",
+    }
+    if delay is not None:
+        told = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+        wrong["details"] = [{"@type": "type.googleapis.com/google.rpc.Help", "links": []}, told]
+    return json_of([{"error": wrong}])
+
+
 LIMITS_ELSEWHERE = (
     ServerFailure(
         "rate_limit_resets_only",
@@ -75,20 +98,21 @@ LIMITS_ELSEWHERE = (
     ),
     ServerFailure(
         "gemini_rate_limit",
-        "A limit per minute in the words of an empty account, but with a wait; a list (Gemini).",
+        "A limit in the words of an empty account; the wait ends a long message (Gemini).",
         429,
-        json_of(
-            [
-                {
-                    "error": {
-                        "code": 429,
-                        "message": "You exceeded your current quota, please check your plan and "
-                        "billing details. Please retry in 1.5s.",
-                        "status": "RESOURCE_EXHAUSTED",
-                    }
-                }
-            ]
-        ),
+        _gemini_quota(20, " Please retry in 1.5s."),
+    ),
+    ServerFailure(
+        "gemini_rate_limit_details",
+        "The same with the wait in its details alone (Gemini).",
+        429,
+        _gemini_quota(20, "", delay="1.5s"),
+    ),
+    ServerFailure(
+        "gemini_rate_limit_silent",
+        "The same without a wait (Gemini).",
+        429,
+        _gemini_quota(20, ""),
     ),
     ServerFailure(
         "gateway_quota_403",
@@ -213,6 +237,12 @@ ACCESS_ELSEWHERE = (
                 }
             ]
         ),
+    ),
+    ServerFailure(
+        "gemini_nothing_granted",
+        "The key's plan does not hold the model: a limit of 0 that no wait will raise (Gemini).",
+        429,
+        _gemini_quota(0, " Please retry in 1.5s."),
     ),
     ServerFailure(
         "azure_no_deployment",
