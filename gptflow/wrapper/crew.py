@@ -51,7 +51,9 @@ class Crew:
 
     def _told(self, chunks: Sequence[Any]) -> str:
         items = sum(len(chunk) for chunk in chunks)
-        return f"{items:,} item{'s' if items != 1 else ''} on {len(chunks)} {self.kind}"
+        kind = {"threads": "thread", "processes": "process"}[self.kind]
+        workers = f"1 {kind}" if len(chunks) == 1 else f"{len(chunks)} {self.kind}"
+        return f"{items:,} item{'s' if items != 1 else ''} on {workers}"
 
 
 def worker_count(name: str, *given: Any) -> int:

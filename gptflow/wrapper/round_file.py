@@ -57,7 +57,8 @@ class RoundFiles:
     def of_workers(self) -> list[Path]:
         """The files that workers have left, of this run and of earlier ones."""
         name = re.compile(rf"worker\d+_{re.escape(self.fout.name)}")
-        return sorted(path for path in self.fout.parent.iterdir() if name.fullmatch(path.name))
+        paths = (path for path in self.fout.parent.iterdir() if name.fullmatch(path.name))
+        return sorted(path for path in paths if path.is_file())
 
     def answers(self, items: Sequence[Item]) -> dict[int, Any]:
         """What is answered already, by id."""
