@@ -39,6 +39,11 @@ _READ_HINTS = {
     errno.EISDIR: "name the file in it: --config FOLDER/config.json",
     errno.EACCES: "whoever runs gptflow must be able to read it",
 }
+_SYNTAX_HINTS = {
+    "Expecting property name enclosed in double quotes": 'it begins like this: {"key_list": ...',
+    "Expecting ',' delimiter": "a comma is missing, or a bracket",
+    "Invalid control character at": "a text ends on the line that it begins on",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +75,13 @@ class KeyEntry:
         return urlsplit(self.base_url).netloc.lower()
 
     @property
-    def account(self) -> tuple[str, str]:
+    def account(self) -> tuple[str, str | Secret]:
         """What the server counts its limits by: keys for which this is equal share them.
 
-        Those are the keys of one organization at one host; a key without an organization is alone.
+        Those are the keys of one organization at one host. Without an organization a key shares
+        them only with itself, where it stands twice with different models.
         """
-        organization = self.organization
-        return self.host, f"organization {organization}" if organization else f"key {self.name}"
+        return self.host, self.organization or self.api_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +183,8 @@ def _decoded(path: Path, plain: str) -> Any:
     try:
         return jsonc.decode(plain)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}:{error.colno}: {error.msg}") from None
+        told = f"{path}:{error.lineno}:{error.colno}: {error.msg}"
+        raise ConfigError(told, hint=_SYNTAX_HINTS.get(error.msg)) from None
     except jsonc.DuplicateNameError as error:
         line, column = jsonc.line_and_column(plain, jsonc.duplicate_at(plain))
         told = f"{path}:{line}:{column}: {error.args[0]!r} stands twice in one object"

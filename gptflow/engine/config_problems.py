@@ -26,6 +26,7 @@ _FILL_IN = 'write the key in its place, or "${NAME}" to read it from the environ
 _HINTS = {
     "is a placeholder, not a key": _FILL_IN,
     "is a placeholder, not an organization": "leave it out where the key has only one",
+    "is not a URL that begins with http:// or https://": 'such as "http://localhost:8000/v1"',
     "begins with '$'": 'a variable of the environment is written "${NAME}", in letters, digits '
     "and _",
     "is a header that gptflow sets itself": "the key belongs in api_key",
@@ -104,8 +105,17 @@ def validated(data: Any) -> ConfigFile | list[Problem]:
     try:
         read = ConfigFile.model_validate(data)
     except ValidationError as error:
-        return found + [_problem(d) for d in error.errors(include_url=False, include_input=False)]
+        details = error.errors(include_url=False, include_input=False)
+        return found + list(_without_echoes([_problem(detail) for detail in details]))
     return found or read
+
+
+def _without_echoes(problems: list[Problem]) -> Iterator[Problem]:
+    """The problems, but no "api_key is missing" where it is there as apikey."""
+    meant = {
+        (*p.path[:-1], close_to(str(p.path[-1]), _names(KeyItem))) for p in problems if p.at_name
+    }
+    return (p for p in problems if p.message != _WORDS["missing"] or p.path not in meant)
 
 
 def _problem(detail: ErrorDetails) -> Problem:

@@ -101,7 +101,10 @@ def test_all_problems_are_named_at_once_with_their_places(tmp_path: Path) -> Non
             "Hint: did you mean 'organization'?"
         ),
         "config.json:5:5: key_list[1].api_key is missing",
-        "config.json:5:18: key_list[1].base_url is not a URL that begins with http:// or https://",
+        (
+            "config.json:5:18: key_list[1].base_url is not a URL that begins with http:// or "
+            'https://\nHint: such as "http://localhost:8000/v1"'
+        ),
         (
             "config.json:6:17: key_list[2].api_key wants NONE_SUCH, "
             "which the environment does not have\nHint: export NONE_SUCH=..."
@@ -132,6 +135,7 @@ def test_all_problems_are_named_at_once_with_their_places(tmp_path: Path) -> Non
         ('{"key_index": ' + "9" * 5000 + "}", "config.json: a number has too many digits"),
         ('{"api_key": "a", "key_list": [{"api_key": "b"}]}', "it stands in each key of key_list"),
         ('{"key_list": [{"key": "abc"}]}', "did you mean 'api_key'?"),
+        ("{'key_list': []}", 'in double quotes\nHint: it begins like this: {"key_list"'),
         (with_key('"Base-URL": "http://h/v1"'), "did you mean 'base_url'?"),
         (with_key('"key_index": 0'), "it stands beside key_list, not in a key"),
         (with_key('"base_url": "http://h:80a/v1"'), "base_url is not a URL"),
@@ -162,6 +166,11 @@ def test_the_placeholder_of_an_example_is_no_key(tmp_path: Path, key: str) -> No
     text = f'{{"key_list": [{{"api_key": "{key}"}}]}}'
 
     assert "is a placeholder, not a key" in complaint(tmp_path, text)
+
+
+def test_a_slip_in_a_name_is_told_once(tmp_path: Path) -> None:
+    assert complaint(tmp_path, '{"key_list": [{"apikey": "abc"}]}').count("\n\n") == 0
+    assert complaint(tmp_path, '{"key_list": [{"nmae": "abc"}]}').count("\n\n") == 1
 
 
 def test_names_must_differ(tmp_path: Path) -> None:
@@ -430,13 +439,16 @@ def test_keys_of_one_organization_at_one_host_share_limits(tmp_path: Path) -> No
         '{"api_key": "aa", "organization": "o", "base_url": "https://Host/v1"}',
         '{"api_key": "bb", "organization": "o", "base_url": "https://host/v1/"}',
         '{"api_key": "cc", "organization": "o", "base_url": "https://other/v1"}',
-        '{"api_key": "dd", "base_url": "https://host/v1"}',
-        '{"api_key": "ee", "base_url": "https://host/v1", "name": "organization o"}',
+        '{"api_key": "dd", "base_url": "https://host/v1", "models": ["m-1"]}',
+        '{"api_key": "dd", "base_url": "https://host/v1", "models": ["m-2"]}',
+        '{"api_key": "o", "base_url": "https://host/v1"}',
     )
     keys = load(tmp_path, f'{{"key_list": [{", ".join(entries)}]}}').keys
 
     assert keys[0].account == keys[1].account
+    assert keys[3].account == keys[4].account
     assert len({key.account for key in keys}) == 4
+    assert "dd" not in repr(keys[3].account)
 
 
 def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
