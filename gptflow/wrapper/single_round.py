@@ -115,9 +115,7 @@ def _items(system_prompts: Iterable[Any] | str | None, prompts: Iterable[Any] | 
         UsageError: the lists are none, or of different lengths, or hold what is no prompt.
     """
     if not isinstance(prompts, Iterable) or isinstance(prompts, str | bytes):
-        raise UsageError(
-            f"prompts is {prompts!r:.80}, not a list", hint="give a list of texts"
-        )
+        raise UsageError(f"prompts is {prompts!r:.80}, not a list", hint="give a list of texts")
     asked = [_content(value, f"prompts[{at}]") for at, value in enumerate(prompts)]
     if system_prompts is None or isinstance(system_prompts, str):
         system_prompts = [system_prompts] * len(asked)
