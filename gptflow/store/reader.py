@@ -110,6 +110,11 @@ class StoreReader:
         """Whether any reply is stored: if not, there is no use in looking one up."""
         return bool(self._all("SELECT 1 FROM calls LIMIT 1"))
 
+    def call_keys(self, after: bytes, limit: int) -> list[bytes]:
+        """At most `limit` keys of calls that have a reply, in their order, from behind `after`."""
+        statement = "SELECT call_key FROM calls WHERE call_key > ? ORDER BY call_key LIMIT ?"
+        return [key for (key,) in self._all(statement, after, limit)]
+
     def find_reply(self, call_key: bytes, server: str = "", since_run: int = 0) -> bytes | None:
         """The body of the newest reply of that server to the call, or None.
 
