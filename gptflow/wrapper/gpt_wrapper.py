@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from gptflow.engine.secret import Secret
 from gptflow.errors import RunStopped
 from gptflow.notify.lark import LarkBot
 from gptflow.records import Reply
@@ -59,15 +60,17 @@ class GPTWrapper(PipelineMethods):
             ConfigError: there is no configuration, or it is wrong.
             ValueError: lark_hook is not the URL of a hook.
         """
-        # Bound to its own name first: a traceback may show what the names of a frame hold.
-        lark_hook = LarkBot(lark_hook) if isinstance(lark_hook, str) and lark_hook else lark_hook
+        if isinstance(lark_hook, str):
+            # First out of this frame's names: a report of an error may show what they hold.
+            hidden, lark_hook = Secret(lark_hook), None
+            lark_hook = _bot(hidden)
         path = Path(config_path).absolute()
         is_default = os.fspath(config_path) == DEFAULT_PATH
         self._shared = shared_engine(
             Settings(
                 config_path=None if is_default and not path.exists() else path,
                 base_wait_s=base_wait_time,
-                bot=lark_hook or None,
+                bot=lark_hook,
                 start_index=start_index,
                 strategy=strategy,
                 attempts=attempts,
@@ -188,8 +191,11 @@ class GPTWrapper(PipelineMethods):
         self._shared.close()
 
     def __repr__(self) -> str:
-        keys = self._shared.config.keys
-        return f"GPTWrapper({self._shared.config.origin}, {len(keys)} keys)"
+        shared = getattr(self, "_shared", None)  # there is none while it is being built
+        if shared is None:
+            return "GPTWrapper()"
+        count = len(shared.config.keys)
+        return f"GPTWrapper({shared.config.origin}, {count} {'key' if count == 1 else 'keys'})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {"settings": self._shared.settings, "prefer": self._prefer}
@@ -216,3 +222,15 @@ class GPTWrapper(PipelineMethods):
     async def _aask(self, asked: Question) -> Reply:
         call, prefer = asked.call, self._prefer
         return await self._shared.arun(lambda engine: engine.complete(call, prefer=prefer))
+
+
+def _bot(hook: Secret) -> LarkBot | None:
+    """The bot for a hook; None for an empty one.
+
+    Raises:
+        ValueError: it is none. Without the frames it came by, which hold the URL.
+    """
+    try:
+        return LarkBot(hook.reveal()) if hook.reveal() else None
+    except ValueError as error:
+        raise error.with_traceback(None) from None

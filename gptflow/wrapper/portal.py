@@ -63,7 +63,7 @@ class Portal(Generic[S]):
         call = BlockingCall(work)
         try:
             self._begin(call)
-            call.gate.acquire()
+            call.wait()
         except BaseException:
             self._cancel(call)
             raise

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+_SIGNAL_DELAY_S = 0.25
+
 
 class PortalClosed(Exception):
     """The portal was closed, before the call or while it was under way."""
@@ -59,6 +61,15 @@ class BlockingCall(PortalCall):
     def tell(self) -> None:
         """Opens the gate."""
         self.gate.release()
+
+    def wait(self) -> None:
+        """Returns once the caller may go on; raises what a signal's handler raises."""
+        if threading.current_thread() is not threading.main_thread():
+            self.gate.acquire()
+            return
+        # A signal that comes just before the thread falls asleep does not wake it: so look again.
+        while not self.gate.acquire(timeout=_SIGNAL_DELAY_S):
+            pass
 
 
 class AwaitedCall(PortalCall):

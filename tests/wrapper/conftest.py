@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -70,6 +71,14 @@ class Api:
         out, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (0, ""), out + err
         return out
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for what another thread or process brings about."""
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import signal
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,17 +13,9 @@ import pytest
 
 from gptflow import GPTWrapper, UsageError
 
-from .conftest import CHAT, Api
+from .conftest import CHAT, Api, until
 
 Serve = Callable[..., Api]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Waits for what another thread or process brings about."""
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
 
 
 def threads() -> list[str]:
