@@ -72,7 +72,7 @@ def _text(raw: bytes) -> str:
 
 def _from_value(value: Any) -> ErrorBody:
     if isinstance(value, list) and value:  # Gemini's compatible endpoint wraps it in a list
-        return _from_value(value[0])
+        value = value[0]
     if isinstance(value, dict):
         return _from_object(value)
     return ErrorBody(message=one_line(value) if isinstance(value, str) else "")
@@ -123,6 +123,7 @@ def _detail(value: dict[str, Any]) -> str:
     if isinstance(detail, str):
         return one_line(detail)
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
-        place = ".".join(str(part) for part in detail[0].get("loc", ()))
-        return one_line(f"{place}: {detail[0].get('msg', '')}")
+        loc, told = detail[0].get("loc"), detail[0].get("msg", "")
+        place = ".".join(str(part) for part in loc) if isinstance(loc, list) else ""
+        return one_line(f"{place}: {told}" if place else str(told))
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -274,6 +275,17 @@ def test_a_long_message_is_cut() -> None:
     assert len(judged(500, said("word " * 10_000)).message) == 500
 
 
+@pytest.mark.parametrize("loc", [None, 3, "body", {}, [], [None, 3]])
+def test_the_place_of_an_error_may_be_odd(loc: Any) -> None:
+    body = json.dumps({"detail": [{"loc": loc, "msg": "too long"}]}).encode()
+
+    assert judged(422, body).message.endswith("too long")
+
+
+def test_lists_within_lists_are_no_error_object() -> None:
+    assert judged(429, b"[" * 900 + said(QUOTA) + b"]" * 900).kind is REST
+
+
 @pytest.mark.parametrize("body", [b"null", b"[]", b"3", b"\xff\xfe", b"[" * 100_000, b"{", b""])
 def test_a_body_of_no_sense_is_judged_by_its_status(body: bytes) -> None:
     assert judged(500, body).kind is RETRY
@@ -287,3 +299,55 @@ def test_a_reply_that_llama_cpp_cannot_parse_is_asked_once_more_only() -> None:
 
 def test_a_message_of_the_server_cannot_steer_a_terminal() -> None:
     assert judged(400, said("\x1b[2Jtoo\r\nlong\x9b")).message == "[2Jtoo long"
+
+
+WORDS = [
+    "error",
+    "message",
+    "code",
+    "type",
+    "metadata",
+    "innererror",
+    "details",
+    "status",
+    "object",
+    "detail",
+    "choices",
+    "reasons",
+    "limit_source",
+    "loc",
+    "msg",
+    "@type",
+    "retryDelay",
+    "finish_reason",
+    "content",
+    "usage",
+]
+VALUES = (None, 0, -1, 429, 1e308, True, "", "429", "insufficient_quota", "error", "model: x")
+STATUSES = (200, 204, 301, 400, 401, 402, 403, 404, 408, 413, 422, 429, 498, 500, 503, 529)
+WAITS = ("", "0", "-1", "nan", "inf", "1e999", "9" * 400, "Wed, 21 Oct 2999 07:28:00 GMT", "12")
+
+
+def odd_value(chance: random.Random, depth: int = 0) -> Any:
+    """Any JSON, of words that mean something in an error."""
+    kind = chance.random()
+    if depth > 3 or kind < 0.4:
+        return chance.choice(VALUES)
+    if kind < 0.55:
+        return [odd_value(chance, depth + 1) for _ in range(chance.randint(0, 3))]
+    names = chance.sample(WORDS, chance.randint(0, 5))
+    return {name: odd_value(chance, depth + 1) for name in names}
+
+
+def test_no_response_is_beyond_judgement() -> None:
+    chance = random.Random(7)
+    for _ in range(4000):
+        body = json.dumps(odd_value(chance)).encode()
+        headers = {"retry-after": chance.choice(WAITS), "x-should-retry": chance.choice(WAITS)}
+        response = Response(chance.choice(STATUSES), headers, body)
+        flaw = wire.decode(body)
+        verdict = judge_response(response, 1e9)
+        if isinstance(flaw, Flaw):
+            verdict = judge_flaw(flaw, response, 1e9)
+        assert verdict.wait_s is None or 0 < verdict.wait_s <= 86_400
+        assert "\n" not in verdict.message

@@ -5,13 +5,8 @@ from __future__ import annotations
 from gptflow.mock.failure.answer import NO_ANSWER, ODD_ANSWER, WRONG_CHOICE
 from gptflow.mock.failure.limits import ACCESS, MONEY, RATE_LIMITS
 from gptflow.mock.failure.model import ServerFailure
-from gptflow.mock.failure.provider import (
-    ACCESS_ELSEWHERE,
-    LIMITS_ELSEWHERE,
-    MONEY_ELSEWHERE,
-    REQUEST_ELSEWHERE,
-    SERVER_ELSEWHERE,
-)
+from gptflow.mock.failure.provider import ACCESS_ELSEWHERE, REQUEST_ELSEWHERE, SERVER_ELSEWHERE
+from gptflow.mock.failure.provider_limits import LIMITS_ELSEWHERE, MONEY_ELSEWHERE
 from gptflow.mock.failure.status import NETWORK, REQUEST, SERVER
 from gptflow.mock.failure.transport import TRANSPORT
 

@@ -129,6 +129,11 @@ def json_of(value: Any) -> Body:
     return fixed(msgspec.json.encode(value))
 
 
+def said(message: str, **more: Any) -> Body:
+    """An error object with these members and no others."""
+    return json_of({"error": {"message": message, **more}})
+
+
 def fixed(content: bytes) -> Body:
     """Fixed bytes."""
     return lambda _, __: content
