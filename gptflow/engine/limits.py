@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 LONGEST_WAIT_S = 86_400.0
 """A day: Azure was seen to name it. Whoever says more is asked again after that."""
@@ -38,6 +39,12 @@ _IN_WORDS = re.compile(
     re.IGNORECASE,
 )
 
+_STATED = re.compile(
+    r"rate limit reached for .{0,160}? on (?P<measure>requests|tokens) per min\b.{0,10}?:? "
+    r"limit:? (?P<limit>\d+)\b(?:.{0,60}?\brequested:? (?P<requested>\d+))?",
+    re.IGNORECASE,
+)
+
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
     """A header's value, or None if it is absent or not text."""
@@ -59,14 +66,36 @@ def parse_wait(headers: Mapping[str, str], message: str, now_wall: float) -> flo
     named = _longest(
         (
             _number(after_ms) / 1000 if after_ms else math.nan,
-            _moment(after, now_wall) if after else math.nan,
+            moment_s(after, lambda: now_wall) if after else math.nan,
             _in_words(message),
         )
     )
     if named is not None:
         return named
     resets = (header(headers, name) for name in _RESETS)
-    return _longest(_moment(value, now_wall) for value in resets if value)
+    return _longest(moment_s(value, lambda: now_wall) for value in resets if value)
+
+
+class StatedLimit(NamedTuple):
+    """The limit that a refusal states in words."""
+
+    per_minute: float
+    of_tokens: bool
+    requested: float | None
+    """What this one call is charged, where it is said."""
+
+
+def stated_limit(message: str) -> StatedLimit | None:
+    """The limit per minute that an error's message states; None where it states none.
+
+    Only the start of a message counts, as further on it may quote the prompt.
+    """
+    found = _STATED.match(message)
+    if found is None:
+        return None
+    of_tokens = "token" in found["measure"].lower()
+    requested = float(found["requested"]) if found["requested"] else None
+    return StatedLimit(float(found["limit"]), of_tokens, requested)
 
 
 def _longest(waits_s: Iterable[float]) -> float | None:
@@ -74,15 +103,18 @@ def _longest(waits_s: Iterable[float]) -> float | None:
     return min(max(sane), LONGEST_WAIT_S) if sane else None
 
 
-def _moment(text: str, now_wall: float) -> float:
-    """Seconds from a number, a duration (6m0s), an HTTP date or an ISO date; NaN from the rest."""
+def moment_s(text: str, wall: Callable[[], float]) -> float:
+    """Seconds from a number, a duration (6m0s), an HTTP date or an ISO date; NaN from the rest.
+
+    `wall`, seconds since 1970, is asked only for a date.
+    """
     for read in (_number, _duration):
         seconds = read(text)
         if not math.isnan(seconds):
             return seconds
     for read_date in (datetime.fromisoformat, parsedate_to_datetime):
         try:
-            return read_date(text).timestamp() - now_wall
+            return read_date(text).timestamp() - wall()
         except (ValueError, OverflowError):
             continue
     return math.nan

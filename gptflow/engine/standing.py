@@ -1,0 +1,142 @@
+"""Where one key stands: what it may do, what it has in flight, and what took it out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from gptflow.engine.account import UNLIMITED, Account, Sent, told_limits
+from gptflow.engine.config import KeyEntry
+from gptflow.engine.limit_headers import REQUESTS
+from gptflow.engine.verdicts import Verdict
+from gptflow.engine.window import Window
+
+Rank = tuple[float, float]
+"""What decides among keys: the lowest is the best."""
+
+
+class KeyState(msgspec.Struct, frozen=True):
+    """How a key stands, for those who show it."""
+
+    name: str
+    word: str
+    """ready, resting, exhausted or retired."""
+    in_flight: int
+    limits: tuple[tuple[str, float], ...] = ()
+    """The limits that are known: what is limited (requests, tokens), and units a minute."""
+    until: float | None = None
+    """When its rest ends."""
+    reason: str = ""
+    """Why it is out."""
+
+
+class Standing:
+    """One key of the pool."""
+
+    def __init__(self, entry: KeyEntry, account: Account, *, adaptive: bool) -> None:
+        self.entry = entry
+        self.account = account
+        self.load = 0
+        self.used = 0
+        """Which take of the pool was its last: the longest unused of equals comes first."""
+        self.order: int | None = None
+        """Its place in line, where keys are used one after the other."""
+        self.gone: Verdict | None = None
+        self.lacks: dict[str, Verdict] = {}
+        self.window = Window() if adaptive else None
+        self._most = entry.concurrency or UNLIMITED
+        self._own = told_limits(entry.rpm, entry.tpm, 0.0)
+        if self._own:
+            account.begin_knowing()
+
+    @property
+    def name(self) -> str:
+        """The entry's name."""
+        return self.entry.name
+
+    def serves(self, model: str) -> bool:
+        """Whether it may be asked for a model at all."""
+        named = not self.entry.models or model in self.entry.models
+        return named and self.gone is None and model not in self.lacks
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any limit of it is known, so that there is a measure of its room."""
+        return bool(self.account.buckets or self._own)
+
+    def rank(self) -> Rank:
+        """Its place among the keys: those without limits first, then the one with most room."""
+        if self.order is not None:
+            return (float(self.order), 0.0)
+        if not self.is_known:
+            return (0.0, float(self.load))
+        full_at = self.account.full_at()
+        for bucket in self._own.values():
+            full_at = max(full_at, bucket.full_at())
+        return (1.0, full_at)
+
+    def ready_at(self, now: float, tokens: float) -> float:
+        """When it may be taken: a time gone by if at once, infinity if a lease must come back."""
+        account = self.account
+        if self.load >= self._most or account.load >= account.admits:
+            return math.inf
+        if self.window and self.load >= self.window.size and not account.buckets:
+            return math.inf
+        at = account.ready_at(now, tokens)
+        for unit, bucket in self._own.items():
+            at = max(at, bucket.ready_at(now, 1.0 if unit == REQUESTS else tokens))
+        return at
+
+    def send(self, now: float, tokens: float) -> Sent:
+        """Counts a call that leaves with it."""
+        self.load += 1
+        for unit, bucket in self._own.items():
+            bucket.spend(now, 1.0 if unit == REQUESTS else tokens)
+        return self.account.send(now, tokens)
+
+    def hear(
+        self,
+        sent: Sent,
+        now: float,
+        headers: Mapping[str, str],
+        wall: Callable[[], float] | None,
+        *,
+        surely: bool,
+    ) -> None:
+        """Learns the limits that a response tells. `surely`: also where none were told lately."""
+        told = self.account.reader.read(headers, wall or _no_date, surely=surely)
+        if told:
+            self.account.hear(sent, now, told)
+
+    def answered(self, sent: Sent, now: float, load_then: int) -> None:
+        """Learns from a call that was served."""
+        self.account.answered(sent, now)
+        if self.window:
+            self.window.answered(now, sent.at, load_then, self.load)
+
+    def refused(self, sent: Sent, now: float, verdict: Verdict, load_then: int) -> bool:
+        """Learns from a rate limit. Returns whether it is the first refusal of a burst."""
+        return self.account.refused(sent, now, verdict)
+
+    def overloaded(self, sent: Sent, now: float, load_then: int) -> None:
+        """Learns from a server that says that it is busy."""
+        if self.window:
+            self.window.overloaded(now, sent.at, load_then)
+
+    def state(self, now: float) -> KeyState:
+        """How it stands."""
+        buckets = self._own | self.account.buckets
+        limits = tuple((unit, bucket.per_s * 60) for unit, bucket in buckets.items())
+        if self.gone:
+            word, until, reason = str(self.gone.kind), None, self.gone.message
+        elif self.account.until > now:
+            word, until, reason = "resting", self.account.until, ""
+        else:
+            word, until, reason = "ready", None, ""
+        return KeyState(self.name, word, self.load, limits, until, reason)
+
+
+def _no_date() -> float:
+    return math.inf
