@@ -32,6 +32,7 @@ from gptflow.spec.notify import LarkSpec, Occasion
 from gptflow.store.record import FailureGroup
 from gptflow.store.store import Store
 from tests.lark_server import TOKEN, LarkServer, Reply
+from tests.project import serving
 from tests.runner.conftest import SPEC, Folder
 
 Telling = Callable[..., Notices]
@@ -282,3 +283,22 @@ def test_the_hook_changes_nothing_of_what_is_asked_and_is_not_in_the_store(
     files = list(folder.path.glob(".gptflow/*"))
     assert files
     assert not any(TOKEN.encode() in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("reply", [Reply(), Reply(19001), Reply(status=500)])
+def test_a_whole_command_shows_the_hook_nowhere_and_ends_as_without_it(
+    reply: Reply, lark: LarkServer, tmp_path: Path
+) -> None:
+    lark.answer_with(reply)
+    replies = [{"match": "bad", "text": "who knows"}, {"match": "", "text": "positive"}]
+    with serving(tmp_path, {"reply": replies}) as project:
+        said = project.gptflow("run", "spec.yaml", "--set", f"notify.lark.hook={lark.hook}", code=1)
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} >= {".db", ".jsonl"}
+    assert TOKEN not in said
+    assert not any(TOKEN.encode() in file.read_bytes() for file in files)
+    assert "--set 'notify.lark.hook=" in said  # of the next command, without the hook
+    is_told = reply.code != 0 or reply.status != 200
+    assert ("Lark" in said) == is_told
+    if not is_told:
+        assert [title.partition(": ")[2] for title in titles(lark)] == ["started", "finished"]
