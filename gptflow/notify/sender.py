@@ -27,7 +27,7 @@ MOST_TRACEBACK = 1_500
 
 
 def lark_sender(
-    webhook_url: str | None = None,
+    webhook_url: str | LarkBot | None = None,
     content: str | None = None,
     *,
     secret: str | None = None,
@@ -44,7 +44,7 @@ def lark_sender(
     most three seconds when the process ends.
 
     Args:
-        webhook_url: the hook; else that in LARK_HOOK.
+        webhook_url: the hook, or a bot that has one; else that in LARK_HOOK.
         content: a line that is put into each message.
         secret: signs; else LARK_SECRET.
         keyword: put before each message, for bots that only take messages with a keyword.
@@ -55,7 +55,10 @@ def lark_sender(
     """
     if callable(webhook_url):
         raise TypeError("write @lark_sender(), with parentheses")
-    messenger = Messenger(LarkBot(webhook_url, secret=secret, keyword=keyword))
+    bot = webhook_url
+    if not isinstance(bot, LarkBot):
+        bot = LarkBot(bot, secret=secret, keyword=keyword)
+    messenger = Messenger(bot)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         return _told(function, messenger, content)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gptflow.errors import UsageError
+from gptflow.notify.lark import LarkBot
 from gptflow.notify.sender import lark_sender
 from gptflow.wrapper.gpt_wrapper import GPTWrapper
 from gptflow.wrapper.job import Job
@@ -26,18 +27,17 @@ class Crew:
     count: int
     """The most of them; there is none without a chunk."""
     config_path: ConfigPath
-    lark_hook: str | None = field(default=None, repr=False)
-    """Is told of start, end and crash, and what the wrappers have to tell; a secret."""
+    bot: LarkBot | None = None
+    """Is told of start, end and crash, and what the wrappers have to tell."""
 
     def run(self, job: Job, chunks: Sequence[Any]) -> list[Any]:
         """What the workers gave for all chunks, one worker for each, in order.
 
         Raises:
             ConfigError: the configuration cannot be read, or is wrong.
-            ValueError: lark_hook is not the URL of a hook.
             BaseException: what run_in_threads or run_in_processes raises.
         """
-        wrapper = GPTWrapper(self.config_path, lark_hook=self.lark_hook)
+        wrapper = GPTWrapper(self.config_path, lark_hook=self.bot)
         run = run_in_threads if self.kind == "threads" else run_in_processes
 
         def work() -> list[Any]:
@@ -45,15 +45,30 @@ class Crew:
 
         work.__qualname__ = job.title or job.name  # what Lark is told of
         with closing(wrapper):
-            if not self.lark_hook:
+            if self.bot is None:
                 return work()
-            return lark_sender(self.lark_hook, self._told(chunks))(work)()
+            return lark_sender(self.bot, self._told(chunks))(work)()
 
     def _told(self, chunks: Sequence[Any]) -> str:
         items = sum(len(chunk) for chunk in chunks)
         kind = {"threads": "thread", "processes": "process"}[self.kind]
         workers = f"1 {kind}" if len(chunks) == 1 else f"{len(chunks)} {self.kind}"
         return f"{items:,} item{'s' if items != 1 else ''} on {workers}"
+
+
+def bot_of(*hooks: str | LarkBot | None) -> LarkBot | None:
+    """The bot for the first hook that is one; None if none is given.
+
+    Raises:
+        ValueError: it is not the URL of a hook. Without the frames that hold it.
+    """
+    hook = next((hook for hook in hooks if hook), None)
+    if hook is None or isinstance(hook, LarkBot):
+        return hook
+    try:
+        return LarkBot(hook)
+    except ValueError as error:
+        raise error.with_traceback(None) from None
 
 
 def worker_count(name: str, *given: Any) -> int:

@@ -1,7 +1,8 @@
 """One question for each prompt, with answers that survive a crash: single_round_multi_...
 
 Every answer goes into its worker's file as soon as it is there. The same call goes on from these
-files, with any number of workers, and puts them together at the end.
+files, with any number of workers, and puts them together at the end. What the functions promise
+their callers stands at the methods of `pipeline_methods`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gptflow.errors import PromptsFailed, UsageError
 from gptflow.records import Call
 from gptflow.wrapper.ask_each import Failed, Round, ask_each
 from gptflow.wrapper.chunks import dealt
-from gptflow.wrapper.crew import ConfigPath, Crew, worker_count
+from gptflow.wrapper.crew import ConfigPath, Crew, bot_of, worker_count
 from gptflow.wrapper.job import Job
 from gptflow.wrapper.main_module import leave_if_imported_by_worker
 from gptflow.wrapper.parameters import json_value
@@ -46,39 +47,14 @@ def single_round_multi_thread(  # noqa: PLR0913  # as the original has them
     thread_num: int | None = None,
     **kwargs: Any,
 ) -> list[Any]:
-    """Asks one question for each prompt, from threads; the responses, in order.
+    """GPTWrapper.single_round_multi_thread.
 
-    Each response is written at once to worker0_NAME, worker1_NAME ... beside `fout`. Called again
-    after a crash, also with another number of threads, it asks only what is missing: an answer
-    counts where id (the place in the list), system prompt and prompt are still the same, also one
-    in `fout` itself. At the end `fout` has one JSON object a line, in order, with `id`,
-    `system_prompt`, `prompt` and `response`, and the workers' files are gone.
-
-    Where a prompt has no answer, the others are asked all the same, and then PromptsFailed tells
-    of all; the next call asks only these. If nothing is missing, nothing is asked.
-
-    Args:
-        config_path: the config.json.
-        engine: the model. One that completes texts is asked in one text, the system prompt first.
-        threads_num: how many threads, which is how many calls are under way at a time;
-            `thread_num` says the same.
-        system_prompts: one for each prompt, None for none; or one for all; or None.
-        prompts: the questions.
-        fout: the file of the answers. Beside it stays a hidden one, .NAME.gptflow, which says
-            what they were asked with.
-        thread_num: as `threads_num`.
-        kwargs: go to completions_with_backoff; a `lark_hook` is told of start, end and crash.
-
-    Raises:
-        UsageError: an argument does not fit; another call is writing `fout`; or its answers were
-            asked with another model or other parameters. Nothing was sent.
-        ConfigError: config_path cannot be read, or is wrong.
-        PromptsFailed: some prompts have no answer.
-        OutputError: a file cannot be written.
-        RunStopped: no call can be answered any more.
+    An answer counts where id, system prompt and prompt are still the same, also one in `fout`
+    itself. If nothing is missing, nothing is asked. Beside `fout` stays a hidden file,
+    .NAME.gptflow, which says what the answers were asked with.
     """
     count = worker_count("threads_num", threads_num, thread_num)
-    crew = Crew("threads", count, config_path, kwargs.pop("lark_hook", None))
+    crew = Crew("threads", count, config_path, bot_of(kwargs.pop("lark_hook", None)))
     return _answers(crew, _items(system_prompts, prompts), _round(engine, fout, kwargs))
 
 
@@ -93,18 +69,10 @@ def single_round_multi_process(  # noqa: PLR0913  # as the original has them
     process_num: int | None = None,
     **kwargs: Any,
 ) -> list[Any]:
-    """Asks one question for each prompt, from processes; the responses, in order.
-
-    As single_round_multi_thread, with `processes_num` (or `process_num`) processes, each with one
-    call at a time. They are started as multi_process_pipeline starts them.
-
-    Raises:
-        WorkerFailed: a process died. What it was answered is kept.
-        GptflowError: as single_round_multi_thread.
-    """
+    """GPTWrapper.single_round_multi_process."""
     leave_if_imported_by_worker()
     count = worker_count("processes_num", processes_num, process_num)
-    crew = Crew("processes", count, config_path, kwargs.pop("lark_hook", None))
+    crew = Crew("processes", count, config_path, bot_of(kwargs.pop("lark_hook", None)))
     return _answers(crew, _items(system_prompts, prompts), _round(engine, fout, kwargs))
 
 
