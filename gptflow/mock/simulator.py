@@ -192,6 +192,7 @@ class Simulator:
             model=request.model,
             organization=(rule and rule.organization) or "org-simulated",
             key=_masked(request.key),
+            whole_key=request.key,
             wait_s=refusal.wait_s or 0.0,
             now=moment.unix_s,
             limit=refusal.limit,

@@ -118,12 +118,14 @@ def rig(simulator: tuple[MockServer, list[LogEntry]]) -> Rig:
 async def failing(engine: Engine, call: Call) -> Failure:
     with pytest.raises(CallFailed) as caught:
         await engine.ask(call)
+    assert "canary" not in repr((caught.value, caught.value.failure))
     return caught.value.failure
 
 
 async def stopping(engine: Engine, call: Call) -> RunStopped:
     with pytest.raises(RunStopped) as caught:
         await engine.ask(call)
+    assert "canary" not in f"{caught.value} {caught.value.hint}"
     return caught.value
 
 
@@ -314,6 +316,7 @@ EFFECTS: dict[str, Callable[[Rig, str], Coroutine[None, None, None]]] = {
     "mismatched_organization": WRONG_ORGANIZATION,
     "mismatched_project": WRONG_ORGANIZATION,
     "llama_invalid_key": is_retired,
+    "quoted_key_401": is_retired,
     "gemini_invalid_key": is_retired,
     "wrong_path": WRONG_BASE_URL,
     "wrong_path_html": WRONG_BASE_URL,
@@ -421,3 +424,4 @@ def test_each_failure_of_the_simulator_has_its_effect_here() -> None:
 @pytest.mark.parametrize("name", EFFECTS)
 def test_what_a_failure_does_to_the_call_and_the_key(rig: Rig, name: str) -> None:
     asyncio.run(EFFECTS[name](rig, name))
+    assert "canary" not in repr(rig.events)

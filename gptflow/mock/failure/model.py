@@ -28,6 +28,8 @@ class Facts(msgspec.Struct, frozen=True):
     organization: str = ""
     key: str = ""
     """Masked."""
+    whole_key: str = ""
+    """As it came, for servers that quote it."""
     wait_s: float = 0.0
     """When to come again, as the server tells it."""
     now: float = 0.0

@@ -23,6 +23,12 @@ ACCESS_ELSEWHERE = (
         said("Invalid API Key", type="authentication_error", code=401),
     ),
     ServerFailure(
+        "quoted_key_401",
+        "There is no such key, and the message says which: all of it (proxies).",
+        401,
+        error("No such key: {0.whole_key}", "authentication_error", None),
+    ),
+    ServerFailure(
         "gemini_invalid_key",
         "There is no such key: a 400 (Gemini).",
         400,
