@@ -99,8 +99,8 @@ class Caller:
         """Calls that are on their way."""
         self.in_flight = 0
         """Calls that are on the wire."""
-        self._used: set[str] = set()
-        """Names of the keys that have sent a call."""
+        self.answered: dict[str, int] = {}
+        """Calls that were answered, by the name of the key. Has the keys that have sent any."""
         self.last_loss: tuple[Outcome, str] | None = None
         """What took a key out of service last, and its URL: the cause, when none is left."""
 
@@ -151,8 +151,8 @@ class Caller:
         self, call: Call, body: bytes, lease: Lease, tries: Tries, *, is_probe: bool
     ) -> Reply | Lost | None:
         """Sends once. None: the call goes on."""
-        if lease.key.name not in self._used:
-            self._used.add(lease.key.name)
+        if lease.key.name not in self.answered:
+            self.answered[lease.key.name] = 0
             self._emit(KeyUsed(lease.key.name))
         began = self._clock.now()
         result, outcome = await self._attempt(lease, call.endpoint, body)
@@ -206,6 +206,7 @@ class Caller:
 
     def _settle_reply(self, lease: Lease, reply: Reply, outcome: Outcome) -> None:
         self._outage.answered()
+        self.answered[lease.key.name] += 1
         headers = outcome.headers if isinstance(outcome, Response) else None
         self._dispatcher.settle(lease, None, headers=headers, usage=reply.usage)
 

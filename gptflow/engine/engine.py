@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Literal, Self
 
@@ -12,9 +12,10 @@ from gptflow.engine.clock import Clock
 from gptflow.engine.config import Config, KeyEntry, load_config
 from gptflow.engine.dispatch import Dispatcher, no_key_left
 from gptflow.engine.events import ConfigBroken, Event, KeysChanged
-from gptflow.engine.keys import KeyPool, KeyState, NoKey, Strategy
+from gptflow.engine.keys import KeyPool, NoKey, Strategy
 from gptflow.engine.open_client import open_client
 from gptflow.engine.pause import Pause
+from gptflow.engine.standing import KeyState
 from gptflow.engine.watch import ConfigWatch
 from gptflow.errors import CallFailed, ConfigError, RunStopped
 from gptflow.records import Call, Failure, FailureKind, Reply
@@ -116,6 +117,10 @@ class Engine:
     def outlook(self) -> tuple[KeyState, ...]:
         """Each key as it stands: its state, its load, its limits as far as they are known."""
         return self._pool.outlook(self._clock.now())
+
+    def answered(self) -> Mapping[str, int]:
+        """How many calls each key has answered, by its name."""
+        return self._caller.answered
 
     def stop(self, reason: RunStopped) -> None:
         """Lets no call be sent any more: all that wait fail with `reason`, at once.

@@ -10,6 +10,7 @@ from gptflow.runner.begin import Beginning
 from gptflow.runner.display import Display, NoDisplay
 from gptflow.runner.events import RunEvent
 from gptflow.runner.forecast import Forecast
+from gptflow.runner.key_line import KeyLine
 from gptflow.runner.news import news
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import cost_usd
@@ -162,6 +163,7 @@ class LiveDisplay:
 
         screen = cast("TextIO", Screen(stream))
         self._console = Console(file=screen, highlight=False, emoji=False)
+        self._key_line = KeyLine()
         self._live: Live = Live(console=self._console, auto_refresh=False, transient=True)
         self._meter = Meter()
 
@@ -178,6 +180,7 @@ class LiveDisplay:
 
     def update(self, tally: Tally) -> None:
         """Draws the bar anew."""
+        from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -187,7 +190,9 @@ class LiveDisplay:
         figures = [f"{ended:,}/{tally.rows:,}", *self._meter.figures(tally)]
         bar = ProgressBar(total=max(tally.rows, 1), completed=ended, width=32)
         line.add_row(bar, *(Text(figure, no_wrap=True) for figure in figures))
-        self._live.update(line, refresh=True)
+        keys = self._key_line.text(tally.keys())
+        shown = Group(line, Text(keys, no_wrap=True, overflow="ellipsis")) if keys else line
+        self._live.update(shown, refresh=True)
 
     def hear(self, event: RunEvent) -> None:
         """News of the keys and the server are told above the bar."""

@@ -28,7 +28,7 @@ from gptflow.runner.publish import Publisher, Target
 from gptflow.runner.rehearsal import Rehearsal
 from gptflow.runner.server import Server, open_server
 from gptflow.runner.summary import Ending, RunSummary
-from gptflow.runner.tally import Tally
+from gptflow.runner.tally import KeyShare, Tally
 from gptflow.runner.width import Width
 from gptflow.runner.worker import Asker, Worker
 from gptflow.store.record import RunStatus
@@ -171,6 +171,7 @@ class Runner:
                 if concurrency == "auto"
                 else Width.fixed(concurrency)
             )
+            self._tally.keys = lambda: _key_shares(engine)
             worker = Worker(
                 prepared.plan,
                 _asker(engine, server.rehearsal),
@@ -232,6 +233,12 @@ class Runner:
             signal=self._interruption.signal,
             nothing_to_do=nothing_to_do,
         )
+
+
+def _key_shares(engine: Engine) -> list[KeyShare]:
+    """What each key does for the run."""
+    answered = engine.answered()
+    return [KeyShare(state, answered.get(state.name, 0)) for state in engine.outlook()]
 
 
 def _asker(engine: Engine, rehearsal: Rehearsal | None) -> Asker:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gptflow.engine.events import CallRetried
+from gptflow.engine.standing import KeyState
 from gptflow.records import RowStatus, Usage
 from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 
@@ -29,6 +32,14 @@ class TokenCount:
         self.cached += min(max(usage.cached_tokens or 0, 0), prompt)
 
 
+class KeyShare(NamedTuple):
+    """What one key does for the run."""
+
+    state: KeyState
+    answered: int
+    """Calls that it has answered."""
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts of one process's work on a run. `hear` is a run's listener."""
@@ -47,6 +58,8 @@ class Tally:
     retries: int = 0
     ended_here: int = 0
     """Rows that this process has brought to an end: the speed is counted from these."""
+    keys: Callable[[], Sequence[KeyShare]] = tuple
+    """Looks at the keys as they stand."""
     tokens: dict[str, TokenCount] = field(default_factory=lambda: defaultdict(TokenCount))
     """By model, of the calls that were answered by a server."""
 
