@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pyreqwest.client import Client as Connections
 from pyreqwest.client import ClientBuilder
 from pyreqwest.exceptions import (
+    BuilderError,
     DetailedPyreqwestError,
     ReadTimeoutError,
     RequestError,
@@ -23,6 +24,7 @@ from gptflow.engine.attempt import Response, TransportFault
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.proxies import Proxy
 from gptflow.engine.route import Route, Routes
+from gptflow.engine.trust import spare_roots
 
 _MOST_TARGETS = 10_000
 
@@ -118,6 +120,13 @@ class Client:
         self._targets[id(target.key), endpoint] = target
 
     def _connections(self, proxy: Proxy | None) -> Connections:
+        try:
+            return self._builder(proxy).build()
+        except BuilderError:  # the machine has no certificates, or SSL_CERT_FILE is wrong
+            roots = spare_roots().read_bytes()
+            return self._builder(proxy).add_root_certificate_pem(roots).build()
+
+    def _builder(self, proxy: Proxy | None) -> ClientBuilder:
         builder = (
             ClientBuilder()
             .http1_only()
@@ -127,12 +136,12 @@ class Client:
             .pool_max_idle_per_host(self._idle)
             .no_proxy()
         )
-        if proxy is not None:
-            through = ProxyBuilder.all(proxy.address)
-            if proxy.user:
-                through = through.basic_auth(proxy.user, proxy.password.reveal())
-            builder = builder.proxy(through)
-        return builder.build()
+        if proxy is None:
+            return builder
+        through = ProxyBuilder.all(proxy.address)
+        if proxy.user:
+            through = through.basic_auth(proxy.user, proxy.password.reveal())
+        return builder.proxy(through)
 
 
 def _header_map(route: Route) -> HeaderMap:

@@ -16,6 +16,7 @@ from gptflow.engine.config import KeyEntry
 from gptflow.engine.exceptions import http_library
 from gptflow.engine.proxies import Proxy
 from gptflow.engine.route import Route, Routes
+from gptflow.engine.trust import tls_context
 
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 
@@ -98,9 +99,7 @@ class ForkedClient:
             follow_redirects=False,
             trust_env=False,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            verify=ssl.create_default_context(
-                cafile=os.environ.get("SSL_CERT_FILE"), capath=os.environ.get("SSL_CERT_DIR")
-            ),
+            verify=tls_context(os.environ),
             proxy=self._http.Proxy(proxy.address, auth=login) if proxy else None,
         )
         unpacks = connections.headers["accept-encoding"]

@@ -35,6 +35,24 @@ def advice(environ: Mapping[str, str]) -> str:
     return "; name the file with its issuer in SSL_CERT_FILE"
 
 
+def spare_roots() -> Path:
+    """The file of certificates that came with us, for a machine that has none: a bare container."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    return Path(str(DEFAULT_CA_BUNDLE_PATH))
+
+
+def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """What Python's own TLS is to trust."""
+    if trust_problem(environ):  # then nothing is asked by TLS, but a context there must be
+        return ssl.create_default_context()
+    file, folder = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
+    context = ssl.create_default_context(cafile=file or None, capath=folder or None)
+    if not (file or folder or context.get_ca_certs()):
+        context.load_verify_locations(cafile=spare_roots())
+    return context
+
+
 def _unreadable(file: str) -> str | None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
