@@ -22,6 +22,8 @@ POLL_S = 4.0
 SETTLE_S = 0.4
 """For so long a broken file must stay as it is before it is told: it may be half written."""
 _LONGEST_CLOSE_S = 5.0
+_A_PIPE = b"a pipe"
+"""Stands for --config <(...): what was read of it once does not come again, nor change."""
 
 
 class ConfigWatch:
@@ -121,7 +123,7 @@ class ConfigWatch:
         """Tells what the file says, if it is news; returns when it has come to rest."""
         while not self._stopped.is_set():
             digest = _digest(self._path)
-            if digest == self._told:
+            if digest in (self._told, _A_PIPE):
                 return
             found = self._read()
             # The other half may be under way; a config that is good was whole when it was read.
@@ -166,12 +168,19 @@ def _content(config: Config) -> object:
 
 
 def _digest(path: Path) -> bytes:
-    """What tells one state of the file from another, its absence and its mode included."""
+    """What tells one state of the file from another; `_A_PIPE` for what is no file of its own."""
     try:
         # Opening a pipe would wait for a writer, and reading it would take from its reader.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return b"no file"
-            return hashlib.blake2b(file.read(LARGEST_FILE + 1), digest_size=16).digest()
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return b"error %d" % (error.errno or 0)
+    try:
+        kind = os.fstat(handle).st_mode
+        if not stat.S_ISREG(kind):
+            return b"a folder" if stat.S_ISDIR(kind) else _A_PIPE
+        content = os.read(handle, LARGEST_FILE + 1)
+    except OSError as error:
+        return b"error %d" % (error.errno or 0)
+    finally:
+        os.close(handle)
+    return hashlib.blake2b(content, digest_size=16).digest()

@@ -343,21 +343,32 @@ def test_what_changed_before_the_watch_began_is_told(path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_pipe_is_left_to_its_reader(tmp_path: Path, path: Path) -> None:
+def test_a_pipe_is_left_to_its_reader(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
     async def run() -> int:
         heard = Heard(pipe)
-        config = load_config(path, {})
-        watch = ConfigWatch(
-            pipe, load=lambda: config, on_config=heard.hear, on_error=heard.hear, poll_s=0.05
-        )
-        async with watch:
+        async with watching(heard, poll_s=0.05):  # it would wait for a writer, and not end
             await asyncio.sleep(0.3)
         return len(heard.all)
 
+    began_s = time.monotonic()
     assert asyncio.run(run()) == 0
+    assert time.monotonic() - began_s < LONG_S
+    assert "gptflow config" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_folder_in_the_files_place_is_told(path: Path) -> None:
+    async def change(heard: Heard) -> None:
+        remove(path)
+        os.mkdir(path)  # noqa: PTH102  # asynchronous code may not use Path, says another rule
+        assert await heard.next() == "config.json: Is a directory"
+        os.rmdir(path)  # noqa: PTH106  # as above
+        put(path, text("second"))
+        assert await heard.next() == "second"
+
+    watched(path, change, poll_s=0.1)
 
 
 @contextmanager
