@@ -40,14 +40,17 @@ class Crew:
         wrapper = GPTWrapper(self.config_path, lark_hook=self.bot)
         run = run_in_threads if self.kind == "threads" else run_in_processes
 
-        def work() -> list[Any]:
-            return [result for part in run(job, wrapper, chunks) for result in part]
+        results: list[Any] = []
+
+        def work() -> str:
+            results.extend(result for part in run(job, wrapper, chunks) for result in part)
+            return f"{len(results):,} {job.gives}"  # to Lark goes no word of a prompt or a reply
 
         work.__qualname__ = job.title or job.name  # what Lark is told of
+        tell = lark_sender(self.bot, self._told(chunks)) if self.bot else None
         with closing(wrapper):
-            if self.bot is None:
-                return work()
-            return lark_sender(self.bot, self._told(chunks))(work)()
+            (tell(work) if tell else work)()
+        return results
 
     def _told(self, chunks: Sequence[Any]) -> str:
         items = sum(len(chunk) for chunk in chunks)

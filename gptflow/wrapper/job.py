@@ -19,6 +19,8 @@ class Job:
     kwargs: dict[str, Any] = field(default_factory=dict)
     title: str = ""
     """What Lark is told that it is; without it, the name of `func`."""
+    gives: str = "results"
+    """What Lark is told that it gave so many of."""
     threads_instead: str = "multi_thread_pipeline"
     """What does the same with threads: for hints."""
 

@@ -150,6 +150,7 @@ def _ask(crew: Crew, items: Sequence[Item], round_: Round) -> list[Failed]:
         ask_each,
         (round_,),
         title=f"single round, {round_.fout.name}",
+        gives="prompts without an answer",
         threads_instead="single_round_multi_thread",
     )
     return sorted(crew.run(job, dealt(items, crew.count)))

@@ -142,6 +142,7 @@ def test_the_hook_among_kwargs_is_told_of_start_and_end_and_not_handed_on(
     assert began.startswith("tell_all started")
     assert began.endswith("1 item on 1 thread")
     assert ended.startswith("tell_all finished after")
+    assert ended.endswith("returned '1 results'")
 
 
 def test_the_hook_is_told_of_a_crash(desk: Desk, lark: LarkServer) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from gptflow.errors import OutputError, PromptsFailed, UsageError, WorkerFailed
 from gptflow.wrapper.single_round import single_round_multi_process, single_round_multi_thread
+from tests.lark_server import LarkServer
 from tests.wrapper.desk import MODEL, Desk, desk_at
 
 PROMPTS = ["zero", "one", "two", "three", "four", "five"]
@@ -271,6 +272,15 @@ def test_a_prompt_that_cannot_be_sent_fails_alone(desk: Desk) -> None:
     with pytest.raises(PromptsFailed, match="1 of 2 prompts have no answer") as caught:
         ask(desk, ["\ud83d", "fine"])
     assert "surrogate" in caught.value.reasons[0]
+
+
+def test_the_hook_is_told_and_the_api_is_not(desk: Desk) -> None:
+    with LarkServer() as lark:
+        ask(desk, ["a secret question"], lark_hook=lark.hook)
+        began, ended = lark.wait_for(2)
+    assert began.startswith("single round, out.jsonl started")
+    assert ended.endswith("returned '0 prompts without an answer'")
+    assert "question" not in began + ended
 
 
 def test_ctrl_c_lets_answers_on_the_wire_come_back_and_a_rerun_goes_on(tmp_path: Path) -> None:
