@@ -54,16 +54,16 @@ class Messenger:
 
     def post(self, text: str) -> None:
         """Sends a text, some time."""
-        self._post(Message(text))
+        self._post(Message(str(text)))
 
     def post_card(
         self, title: str, content: str, *, color: Color = "blue", markdown: bool = False
     ) -> None:
         """Sends a card, some time."""
-        self._post(Message(content, title, "interactive", color, markdown))
+        self._post(Message(str(content), str(title), "interactive", color, markdown))
 
     def close(self, timeout_s: float = EXIT_S) -> bool:
-        """Waits until all messages went out; False if they did not in this time.
+        """Waits until all messages went out; False, and a word of trouble, if they did not.
 
         A messenger may be used again afterwards.
         """
@@ -77,6 +77,8 @@ class Messenger:
         thread.join(max(timeout_s, 0))
         if thread.is_alive():
             _BUSY.discard(self)  # the end of the process does not wait for the same again
+            if timeout_s > 0 and not self._is_in_trouble:
+                self._say(f"Lark did not take all messages within {timeout_s:.2g} s")
         return not thread.is_alive()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -143,6 +145,9 @@ class Messenger:
         else:
             self._is_in_trouble = True
             text = str(error)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         with suppress(Exception):  # a listener's fault, or warnings that are errors
             (self._on_trouble or _warn)(text)
 
