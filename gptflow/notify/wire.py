@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gptflow.notify.hook import Hook
 
-MOST_ANSWER_BYTES = 16_384
+MOST_ANSWER_BYTES = 4_096
 _LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
 _sending = threading.local()
 
