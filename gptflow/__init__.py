@@ -9,9 +9,10 @@ The names are imported when they are first used: `import gptflow` itself loads n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers read it; typing itself would be most of this import
 if TYPE_CHECKING:
+    from typing import Any
+
     from gptflow.errors import (
         ConfigError,
         DataError,

@@ -47,8 +47,8 @@ class GPTWrapper(PipelineMethods):
             base_wait_time: seconds. When all keys are spent calls wait for a change of the file;
                 that is told at once, and after 1, 2, 4 ... times this.
             lark_hook: where to tell it: a webhook's URL, or a LarkBot, for one that signs.
-            start_index: the place in key_list, from 0, of the key to begin with, in place of the
-                file's key_index. It wraps around.
+            start_index: the place in key_list, from 0, of the key to prefer as long as it has
+                room, in place of the file's key_index. It wraps around.
             strategy: "sequential" uses a key until it is spent or rests; "spread" uses all of them
                 at once, each as far as it has room.
             attempts: how often a call may fail for a passing reason. Rate limits do not count.
@@ -71,14 +71,13 @@ class GPTWrapper(PipelineMethods):
                 config_path=None if is_default and not path.exists() else path,
                 base_wait_s=base_wait_time,
                 bot=lark_hook,
-                start_index=start_index,
                 strategy=strategy,
                 attempts=attempts,
                 timeout_s=timeout_s,
                 key_wait_s=key_wait_s,
             )
         )
-        self._prefer: str | None = None
+        self._prefer = None if start_index is None else self._shared.key_name(start_index)
 
     def completions_with_backoff(  # noqa: PLR0913, PLR0917  # the original's signature
         self,
@@ -167,13 +166,12 @@ class GPTWrapper(PipelineMethods):
         return await self._aask(question(engine, messages, parameters))
 
     def starting_at(self, index: int) -> Self:
-        """A wrapper over the same engine whose calls prefer the key at a place, from 0.
+        """A wrapper over the same engine that prefers the key at a place, as long as it has room.
 
-        The place wraps around. Closing either closes both.
+        Places count from 0, and wrap around. Closing either closes both.
         """
-        keys = self._shared.config.keys
         other = object.__new__(type(self))
-        other.__dict__ |= self.__dict__ | {"_prefer": keys[index % len(keys)].name}
+        other.__dict__ |= self.__dict__ | {"_prefer": self._shared.key_name(index)}
         return other
 
     def stop(self, reason: RunStopped) -> None:

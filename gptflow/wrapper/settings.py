@@ -19,8 +19,6 @@ class Settings:
     """Absolute. None: the key of the environment."""
     base_wait_s: float
     bot: LarkBot | None
-    start_index: int | None
-    """The place of the key to begin with; None for what the file says."""
     strategy: Literal["sequential", "spread"]
     attempts: int
     timeout_s: float

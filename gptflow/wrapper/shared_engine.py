@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import weakref
@@ -71,11 +70,15 @@ class SharedEngine:
         except UnicodeEncodeError:
             raise _unwritable() from None
 
+    def key_name(self, index: int) -> str:
+        """The name of the key at a place, which wraps around."""
+        return self.config.keys[index % len(self.config.keys)].name
+
     def texts(self, question: Question, reply: Reply) -> str | list[str]:
         """The answer in the form in which it was asked for."""
         if not question.is_list:
             return reply.text
-        return wire.texts(reply.body, question.call.endpoint)
+        return wire.texts(reply.body)
 
     def stop(self, reason: RunStopped) -> None:
         """Lets every call that waits, and every later one, raise `reason`, in this process."""
@@ -120,9 +123,7 @@ def _read(settings: Settings) -> Config:
             f"there is no {DEFAULT_PATH} here, and no OPENAI_API_KEY in the environment",
             hint='write {"key_list": [{"api_key": "..."}]} into it, or give config_path=',
         )
-    if settings.start_index is None:
-        return config
-    return dataclasses.replace(config, start_index=settings.start_index % len(config.keys))
+    return config
 
 
 def _open(config: Config, settings: Settings) -> AbstractAsyncContextManager[Engine]:

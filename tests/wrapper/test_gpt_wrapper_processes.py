@@ -151,3 +151,20 @@ for _ in range(4):
         )
         == "hi\n" * 4
     )
+
+
+def test_openai_is_loaded_by_the_first_error_only(serve: Serve) -> None:
+    api = serve(failures=[{"name": "context_length_exceeded", "match": "long"}])
+    out = api.python(
+        """
+import sys
+ask("short")
+print("openai" in sys.modules)
+try:
+    ask("long")
+except Exception as error:
+    import openai
+    print(isinstance(error, openai.BadRequestError))
+"""
+    )
+    assert out == "False\nTrue\n"
