@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from gptflow.errors import RunStopped, WorkerFailed
+from gptflow.errors import RunStopped, UsageError, WorkerFailed
 from gptflow.wrapper.gpt_wrapper import GPTWrapper
 from gptflow.wrapper.job import Job
 
@@ -48,9 +50,10 @@ def run_in_threads(job: Job, wrapper: GPTWrapper, chunks: Sequence[Any]) -> list
         for thread in threads:
             thread.start()
         return _gathered(news, len(threads))
-    except BaseException:
-        wrapper.stop(RunStopped("the pipeline has ended: another worker failed, or Ctrl-C"))
-        _join([thread for thread in threads if thread.ident is not None])
+    except BaseException as error:
+        with suppress(UsageError):  # `func` has closed the wrapper: no call goes on anyway
+            wrapper.stop(RunStopped("the pipeline has ended: another worker failed, or Ctrl-C"))
+        _join([thread for thread in threads if thread.is_alive()], error)
         raise
 
 
@@ -78,7 +81,10 @@ def _gathered(news: SimpleQueue[_News], count: int) -> list[list[Any]]:
     return results
 
 
-def _join(threads: Sequence[threading.Thread]) -> None:
+def _join(threads: Sequence[threading.Thread], error: BaseException) -> None:
+    if threads and isinstance(error, KeyboardInterrupt):
+        told = "Ctrl-C: calls on the wire may come back for %.0f s; again to end at once"
+        logging.getLogger("gptflow").warning(told, DRAIN_S)
     deadline = time.monotonic() + DRAIN_S
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))

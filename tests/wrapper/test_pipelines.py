@@ -110,6 +110,15 @@ def test_an_exception_is_raised_with_its_own_traceback_after_the_others_were_sto
     assert not [t for t in threading.enumerate() if t.name.startswith("gptflow-worker")]
 
 
+def test_a_function_that_closes_its_wrapper_and_fails_is_told_as_it_failed(desk: Desk) -> None:
+    def fail(_: int, wrapper: GPTWrapper, __: list[int]) -> list[int]:
+        wrapper.close()
+        raise LookupError("the bad item")
+
+    with pytest.raises(LookupError):
+        multi_thread_pipeline(desk.config, 2, [1, 2], fail)
+
+
 def test_ctrl_c_stops_the_threads(desk: Desk) -> None:
     ended = threading.Event()
 

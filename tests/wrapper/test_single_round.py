@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -311,24 +311,52 @@ def test_ctrl_c_lets_answers_on_the_wire_come_back_and_a_rerun_goes_on(tmp_path:
         assert desk.asked() == ["five", "four"]
 
 
-def test_processes_go_on_where_one_was_killed(tmp_path: Path) -> None:
+def test_a_killed_program_loses_no_more_than_what_was_on_the_wire(tmp_path: Path) -> None:
+    prompts = [f"prompt {at}" for at in range(20)]
+    program = (
+        "from gptflow import GPTWrapper\n"
+        f"GPTWrapper.single_round_multi_thread('config.json', {MODEL!r}, 3, None, "
+        "[f'prompt {at}' for at in range(20)], 'out.jsonl')\n"
+    )
+
     def reply(body: dict[str, Any]) -> str:
         text = str(body["messages"][-1]["content"])
-        if text == "five" and not killed:
-            killed.append(multiprocessing.active_children()[0].pid)
-            multiprocessing.active_children()[0].kill()
+        if text == "prompt 13" and process.poll() is None:
+            process.kill()
         return text
 
-    killed: list[int | None] = []
-    call: Callable[[Desk], list[Any]] = lambda desk: single_round_multi_process(  # noqa: E731
-        desk.config, MODEL, 2, [None] * 6, PROMPTS, out(desk)
-    )
+    with desk_at(tmp_path, reply=reply) as desk:
+        process = desk.start(program)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        first = desk.asked()
+        assert ask(desk, prompts, threads_num=2) == prompts
+        second = desk.asked()
+    assert set(first) | set(second) == set(prompts)
+    assert len(set(first) & set(second)) <= 3
+
+
+def test_processes_go_on_where_they_were_killed(tmp_path: Path) -> None:
+    def reply(body: dict[str, Any]) -> str:
+        text = str(body["messages"][-1]["content"])
+        if text == "five" and not killed.is_set():  # asked after one and three, by the same worker
+            killed.set()
+            for child in multiprocessing.active_children():
+                child.kill()
+        return text
+
+    def call() -> list[Any]:
+        return single_round_multi_process(
+            desk.config, MODEL, 2, [None] * 6, PROMPTS, desk.folder / "out.jsonl"
+        )
+
+    killed = threading.Event()
     with desk_at(tmp_path, reply=reply) as desk:
         with pytest.raises(WorkerFailed, match="was killed by SIGKILL"):
-            call(desk)
+            call()
         kept = [line["prompt"] for worker in (0, 1) for line in lines_of(desk, worker)]
-        assert kept
+        assert {"one", "three"} <= set(kept)
         desk.asked()
-        assert call(desk) == PROMPTS
+        assert call() == PROMPTS
         assert desk.asked() == sorted(set(PROMPTS) - set(kept))
         assert lines(out(desk)) == answered(*PROMPTS)
