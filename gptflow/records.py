@@ -65,6 +65,8 @@ class Call(msgspec.Struct, frozen=True):
     """Parameters of the API as they go into the body: temperature, max_tokens, ..."""
     endpoint: str = "chat/completions"
     """Path below the base URL."""
+    timeout_s: float | None = None
+    """Deadline for one attempt, in place of the key's or the engine's. Part of no hash."""
 
 
 class Reply(msgspec.Struct, frozen=True):

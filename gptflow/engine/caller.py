@@ -5,6 +5,8 @@ The one place that retries. Nothing below it does, so that attempts are counted 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -155,7 +157,7 @@ class Caller:
             self.answered[lease.key.name] = 0
             self._emit(KeyUsed(lease.key.name))
         began = self._clock.now()
-        result, outcome = await self._attempt(lease, call.endpoint, body)
+        result, outcome = await self._attempt(lease, call, body)
         tries.sent += 1
         if isinstance(result, Reply):
             self._settle_reply(lease, result, outcome)
@@ -176,13 +178,14 @@ class Caller:
         return None
 
     async def _attempt(
-        self, lease: Lease, endpoint: str, body: bytes
+        self, lease: Lease, call: Call, body: bytes
     ) -> tuple[Reply | Verdict, Outcome]:
         """Sends, and judges what came."""
+        key = lease.key if call.timeout_s is None else _hurried(lease.key, call.timeout_s)
         judged: tuple[Reply | Verdict, Outcome] | None = None
         self.in_flight += 1
         try:
-            outcome = await self._sender.send(lease.key, endpoint, body)
+            outcome = await self._sender.send(key, call.endpoint, body)
             result = self._read(outcome)
             if isinstance(result, Verdict):
                 judged = _scrubbed(lease, result, outcome)
@@ -279,6 +282,12 @@ def _tokens_asked(call: Call, body: bytes) -> int:
     params = call.params
     longest = params.get("max_completion_tokens") or params.get("max_tokens") or 0
     return len(body) // BYTES_PER_TOKEN + (longest if isinstance(longest, int) else 0)
+
+
+@functools.lru_cache(maxsize=1000)
+def _hurried(key: KeyEntry, timeout_s: float) -> KeyEntry:
+    """The key with another deadline: the same object each time, since senders know keys by that."""
+    return dataclasses.replace(key, timeout_s=timeout_s)
 
 
 def _scrubbed(lease: Lease, verdict: Verdict, outcome: Outcome) -> tuple[Verdict, Outcome]:

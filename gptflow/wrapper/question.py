@@ -20,6 +20,9 @@ https://platform.openai.com/docs/deprecations
 """
 
 
+_LONGEST_TIMEOUT_S = 86_400.0
+
+
 class Question(NamedTuple):
     """A call, and the form in which its caller wants the answer."""
 
@@ -42,6 +45,7 @@ def question(model: object, messages: object, given: dict[str, Any]) -> Question
     rest = {name: value for name, value in given.items() if value is not None}
     extra = rest.pop("extra_body", {})
     prompt, api = rest.pop("prompt", None), rest.pop("api", None)
+    timeout_s = _timeout_s(rest.pop("timeout", None))
     name = _model(model, rest.pop("model", None))
     if messages is not None and prompt is not None:
         raise UsageError("both messages and prompt are given", hint="leave one of them out")
@@ -49,11 +53,12 @@ def question(model: object, messages: object, given: dict[str, Any]) -> Question
     if _is_completion(name, api, has_prompt=prompt is not None):
         texts = _prompts(content, name)
         params = merge_extra(checked(rest, COMPLETIONS), extra)
-        call = Call(b"", "", name, [], {"prompt": texts, **params}, "completions")
+        call = Call(b"", "", name, [], {"prompt": texts, **params}, "completions", timeout_s)
         return Question(call, isinstance(texts, list) or _wants_several(params))
     turns = _messages(content, name)
     params = merge_extra(checked(rest, CHAT), extra)
-    return Question(Call(b"", "", name, turns, params), _wants_several(params))
+    call = Call(b"", "", name, turns, params, timeout_s=timeout_s)
+    return Question(call, _wants_several(params))
 
 
 def _model(engine: object, model: object) -> str:
@@ -68,6 +73,17 @@ def _model(engine: object, model: object) -> str:
     if not isinstance(name, str) or not name:
         raise UsageError(f"the model's name is {name!r}, not a text")
     return name
+
+
+def _timeout_s(timeout: object) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, int | float) and 0 < timeout <= _LONGEST_TIMEOUT_S:
+        return float(timeout)
+    raise UsageError(
+        f"timeout is {timeout!r}, not a number of seconds above 0",
+        hint="it is the deadline for one attempt",
+    )
 
 
 def _is_completion(model: str, api: object, *, has_prompt: bool) -> bool:

@@ -14,7 +14,7 @@ from gptflow.engine import wire
 from gptflow.engine.config import Config, config_from_environment, load_config
 from gptflow.engine.engine import Engine
 from gptflow.engine.events import Event
-from gptflow.errors import ConfigError, RunStopped, UsageError
+from gptflow.errors import ConfigError, GptflowError, RunStopped, UsageError
 from gptflow.notify.messenger import Messenger
 from gptflow.records import Reply
 from gptflow.wrapper.news import news_of
@@ -75,10 +75,18 @@ class SharedEngine:
         return self.config.keys[index % len(self.config.keys)].name
 
     def texts(self, question: Question, reply: Reply) -> str | list[str]:
-        """The answer in the form in which it was asked for."""
+        """The answer in the form in which it was asked for.
+
+        Raises:
+            GptflowError: the texts cannot be told apart by their prompts.
+        """
         if not question.is_list:
             return reply.text
-        return wire.texts(reply.body)
+        texts = wire.texts(reply.body)
+        prompts = question.call.params.get("prompt")
+        if isinstance(prompts, list) and len(texts) % len(prompts):
+            raise GptflowError(f"{len(texts):,} texts came for {len(prompts):,} prompts")
+        return texts
 
     def stop(self, reason: RunStopped) -> None:
         """Lets every call that waits, and every later one, raise `reason`, in this process."""

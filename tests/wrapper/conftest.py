@@ -101,9 +101,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Api]]:
 
             def echo(body: dict[str, Any]) -> str:
                 bodies.append(body)
-                return str(
-                    body["messages"][-1]["content"] if "messages" in body else body["prompt"]
-                )
+                if "messages" in body:
+                    return str(body["messages"][-1]["content"])
+                prompt = body["prompt"]  # a list with one is asked as it is
+                return str(prompt[0] if isinstance(prompt, list) else prompt)
 
             server = MockServer(Scenario.model_validate(scenario), reply=echo)
             api = Api(stack.enter_context(server), tmp_path, bodies)

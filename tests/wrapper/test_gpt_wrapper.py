@@ -10,7 +10,9 @@ from pathlib import Path
 import openai
 import pytest
 
-from gptflow import ConfigError, GPTWrapper, RunStopped, UsageError
+from gptflow import ConfigError, GptflowError, GPTWrapper, RunStopped, UsageError
+from gptflow.records import Reply, Usage
+from gptflow.wrapper.question import question
 
 from .conftest import CHAT, HI, KEY, Api
 
@@ -145,6 +147,26 @@ def test_attempts_are_bounded(serve: Serve) -> None:
     with api.wrapper(attempts=1) as wrapper, pytest.raises(openai.InternalServerError):
         wrapper.completions_with_backoff(**CHAT)
     assert api.server.requests == 1
+
+
+def test_a_call_may_have_its_own_deadline(serve: Serve) -> None:
+    api = serve(failures=[{"name": "hang", "match": "hang"}], latency="300ms")
+
+    with api.wrapper(attempts=1, timeout_s=0.1) as wrapper:
+        with pytest.raises(openai.APITimeoutError):
+            wrapper.completions_with_backoff(**CHAT)
+        assert wrapper.completions_with_backoff(**CHAT, timeout=20) == "hi"
+        with pytest.raises(openai.APITimeoutError):
+            wrapper.completions_with_backoff("m", "hang", timeout=0.2)
+
+
+def test_answers_that_do_not_fit_the_prompts_are_no_answers(serve: Serve) -> None:
+    api = serve()
+    body = b'{"choices": [{"text": "one"}, {"text": "two"}, {"text": "three"}]}'
+    reply = Reply("one", "stop", Usage(), "m", body)
+
+    with api.wrapper() as wrapper, pytest.raises(GptflowError, match="3 texts came for 2 prompts"):
+        wrapper._shared.texts(question("davinci-002", ["a", "b"], {}), reply)
 
 
 def test_keys_are_used_one_after_the_other(serve: Serve) -> None:

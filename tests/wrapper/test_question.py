@@ -71,6 +71,8 @@ def test_the_caller_may_say_that_a_model_chats() -> None:
         ({"messages": ["a", "b"]}, "api='completions'"),
         ({"messages": HI, "prompt": "hi"}, "both messages and prompt"),
         ({"prompt": "hi", "api": "chat"}, "the chat API takes no prompt"),
+        ({"messages": HI, "timeout": 0}, "timeout is 0"),
+        ({"messages": HI, "timeout": "5"}, "timeout is '5'"),
         ({"messages": HI, "api": "batch"}, "api is 'batch'"),
         ({"model": "davinci-002", "messages": HI}, "davinci-002 completes texts"),
         ({"model": "davinci-002", "messages": []}, "the list of prompts is empty"),
@@ -80,6 +82,11 @@ def test_the_caller_may_say_that_a_model_chats() -> None:
 def test_what_cannot_be_asked_is_told(given: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         asked(**given)
+
+
+def test_a_timeout_is_no_parameter_of_the_api() -> None:
+    call, _ = question("gpt-4o", HI, {"timeout": 5})
+    assert (call.timeout_s, call.params) == (5.0, {})
 
 
 def test_the_messages_are_the_caller_s_no_more() -> None:
