@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from gptflow.notify.lark import LarkBot
+
 ConfigPath = str | os.PathLike[str]
 
 
@@ -20,7 +22,7 @@ class PipelineMethods:
         func: Callable[..., Any] | None = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        lark_hook: str | None = None,
+        lark_hook: str | LarkBot | None = None,
         *,
         processes_num: int | None = None,
     ) -> list[Any]:
@@ -69,7 +71,7 @@ class PipelineMethods:
         func: Callable[..., Any] | None = None,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        lark_hook: str | None = None,
+        lark_hook: str | LarkBot | None = None,
         *,
         thread_num: int | None = None,
     ) -> list[Any]:
