@@ -41,6 +41,7 @@ class Pause:
         self._patience_s = patience_s
         self._since = 0.0
         self._reason: RunStopped | None = None
+        self._has_told = False
         self._telling: asyncio.Task[None] | None = None
 
     def begin(self, reason: RunStopped) -> None:
@@ -49,16 +50,17 @@ class Pause:
         self._reason = reason
         if self._telling is None:
             self._since = self._clock.now()
-            self._tell(0.0)
+            self._has_told = False
             self._telling = asyncio.create_task(self._remind())
         elif news:
             self._tell(self._clock.now() - self._since)
 
     def end(self) -> None:
-        """There is a usable key again. Says so, if there was a pause."""
+        """There is a usable key again. Says so, if the pause was told."""
         if self._telling is not None:
             self.cancel()
-            self._emit(KeysBack(self._clock.now() - self._since))
+            if self._has_told:
+                self._emit(KeysBack(self._clock.now() - self._since))
 
     def cancel(self) -> None:
         """Ends the pause without a word: nobody waits any more."""
@@ -68,9 +70,11 @@ class Pause:
 
     def _tell(self, waited_s: float) -> None:
         assert self._reason is not None  # begin sets it before anything is told
+        self._has_told = True
         self._emit(KeysSpent(self._reason.message, self._reason.hint or "", waited_s))
 
     async def _remind(self) -> None:
+        self._tell(0.0)  # not in `begin`: the key whose loss began it is told first
         for waited_s in _moments_s(self._base_wait_s):
             if self._patience_s is not None and waited_s >= self._patience_s:
                 break

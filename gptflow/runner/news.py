@@ -17,6 +17,7 @@ from gptflow.engine.events import (
 from gptflow.runner.events import RunEvent
 from gptflow.runner.words import duration
 
+LINE_CHARS = 100
 LONG_REST_S = 60.0
 """A key that rests longer is told at once: otherwise a run that waits looks like one that hangs."""
 
@@ -42,7 +43,8 @@ def _of_one_key(event: RunEvent) -> str | None:
 def _of_all(event: RunEvent) -> str | None:
     match event:
         case KeysSpent(waited_s=0):
-            return f"waiting: {event.message}\n{event.hint}"
+            lines = [_shortened(line) for line in event.message.splitlines()]
+            return "\n".join([f"waiting: {lines[0]}", *lines[1:], event.hint])
         case KeysBack():
             return f"going on after {duration(event.waited_s)}: there is a usable key again"
         case KeysChanged():
@@ -59,6 +61,11 @@ def _of_an_outage(event: RunEvent) -> str | None:
         case OutageEnded():
             return f"going on after {duration(event.held_s)}: the server answers again"
     return None
+
+
+def _shortened(line: str) -> str:
+    """What became of a key, which was told in full when it happened."""
+    return line if len(line) <= LINE_CHARS else f"{line[: LINE_CHARS - 1]}…"
 
 
 def _key(name: str) -> str:
