@@ -57,7 +57,7 @@ def require_importable(func: Callable[..., Any], instead: str) -> None:
         UsageError: the program is not a file that could be imported, and the workers need it.
     """
     main = sys.modules["__main__"]
-    if getattr(main.__spec__, "name", None):  # python -m
+    if getattr(getattr(main, "__spec__", None), "name", None):  # python -m
         return
     file = getattr(main, "__file__", None)
     hint = f"put it into a module, in a file beside this one, and import it; or use {instead}"

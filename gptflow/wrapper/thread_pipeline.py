@@ -16,6 +16,8 @@ from gptflow.wrapper.job import Job
 
 DRAIN_S = 30.0
 """Seconds that the other threads get to end, after one has failed or after Ctrl-C."""
+QUIET_S = 1.0
+"""Seconds of that before a word is said about it."""
 
 
 class _News(NamedTuple):
@@ -53,7 +55,7 @@ def run_in_threads(job: Job, wrapper: GPTWrapper, chunks: Sequence[Any]) -> list
     except BaseException as error:
         with suppress(UsageError):  # `func` has closed the wrapper: no call goes on anyway
             wrapper.stop(RunStopped("the pipeline has ended: another worker failed, or Ctrl-C"))
-        _join([thread for thread in threads if thread.is_alive()], error)
+        _see_out([thread for thread in threads if thread.is_alive()], type(error).__name__)
         raise
 
 
@@ -81,10 +83,16 @@ def _gathered(news: SimpleQueue[_News], count: int) -> list[list[Any]]:
     return results
 
 
-def _join(threads: Sequence[threading.Thread], error: BaseException) -> None:
-    if threads and isinstance(error, KeyboardInterrupt):
-        told = "Ctrl-C: calls on the wire may come back for %.0f s; again to end at once"
-        logging.getLogger("gptflow").warning(told, DRAIN_S)
-    deadline = time.monotonic() + DRAIN_S
+def _see_out(threads: Sequence[threading.Thread], why: str) -> None:
+    """Waits for threads that have been told to end, and says so if it takes its time."""
+    _join(threads, QUIET_S)
+    if any(thread.is_alive() for thread in threads):
+        told = "%s: calls on the wire may come back for %.0f s; Ctrl-C ends the waiting"
+        logging.getLogger("gptflow").warning(told, why, DRAIN_S)
+        _join(threads, DRAIN_S)
+
+
+def _join(threads: Sequence[threading.Thread], longest_s: float) -> None:
+    deadline = time.monotonic() + longest_s
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
