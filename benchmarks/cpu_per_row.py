@@ -22,7 +22,7 @@ from measuring import GPTFLOW, measure, simulator
 
 CONCURRENCY = 64
 FEW_ROWS = 300
-BAR = 0.20
+BAR = 0.10
 """The share of the bare SDK's CPU that a whole row of ours may take."""
 
 SPEC = f"""
@@ -34,23 +34,25 @@ steps:
     system: {SYSTEM}
     prompt: "Label this review as one of positive, negative, neutral.\\n{{{{ text }}}}"
     extract: {{answer: text, number: {{regex: 'Review (\\d+)', type: int}}}}
-parallelism: {{concurrency: {CONCURRENCY}}}
+parallelism: {{concurrency: CONCURRENCY}}
 output: {{path: out.jsonl}}
 """
 
 
-def gptflow_command(folder: Path, rows: int) -> list[str]:
-    """A run over so many rows, in a store of its own."""
-    (folder / "spec.yaml").write_text(SPEC)
+def gptflow_command(folder: Path, rows: int, concurrency: int = CONCURRENCY) -> list[str]:
+    """A run over so many rows, which asks them all."""
+    (folder / "spec.yaml").write_text(SPEC.replace("CONCURRENCY", str(concurrency)))
     lines = (json.dumps({"id": n, "text": prompt(n).split("\n", 1)[1]}) for n in range(rows))
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
     return [*GPTFLOW, "run", "spec.yaml", "--fresh", "--quiet"]
 
 
-def client_command(name: str, rows: int, base_url: str) -> list[str]:
+def client_command(
+    name: str, rows: int, base_url: str, concurrency: int = CONCURRENCY
+) -> list[str]:
     """One of the loops of clients.py."""
     script = str(Path(__file__).with_name("clients.py"))
-    return [sys.executable, script, name, str(rows), str(CONCURRENCY), base_url]
+    return [sys.executable, script, name, str(rows), str(concurrency), base_url]
 
 
 def marginal_us(folder: Path, base_url: str, client: str, rows: int) -> float:
