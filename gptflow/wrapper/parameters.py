@@ -25,6 +25,8 @@ place in a call. A test holds this list, and the next, to the `openai` package's
 COMPLETIONS = frozenset(f"{_BOTH} best_of echo suffix".split())
 """https://platform.openai.com/docs/api-reference/completions/create, likewise."""
 
+_ATOMS = frozenset({str, int, bool, type(None)})
+_STRINGS = frozenset({str})
 _OWN = ("engine", "model", "messages", "prompt", "api", "timeout", "extra_body")
 _IN_CONFIG = "keys, hosts, organizations and headers stand in config.json alone"
 _READ_WHOLE = "replies are read whole: leave it out"
@@ -94,10 +96,10 @@ def _hint(name: str, known: Iterable[str]) -> str:
 def _is_plain(value: Any) -> bool:
     """Whether it is JSON as it stands: most calls are, and are through quickly."""
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind in _ATOMS:
         return True
     if kind is dict:
-        return all(type(name) is str and _is_plain(part) for name, part in value.items())
+        return _STRINGS.issuperset(map(type, value)) and all(map(_is_plain, value.values()))
     if kind is list:
         return all(map(_is_plain, value))
     return kind is float and math.isfinite(value)
