@@ -80,7 +80,10 @@ class Project:
     def gptflow(self, *arguments: str, code: int = 0, **options: Any) -> str:
         """Runs the program to its end; what it said on stdout, then on stderr."""
         process = self.start(*arguments, **options)
-        out, err = process.communicate(timeout=120)
+        try:
+            out, err = process.communicate(timeout=120)
+        finally:
+            process.kill()  # where it hangs; an ended process is left alone
         assert process.returncode == code, out + err
         assert "Traceback" not in out + err
         return out + err
