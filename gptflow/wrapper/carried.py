@@ -24,7 +24,7 @@ class RemoteTraceback(Exception):
 class Carried:
     """An exception as plain data, with the exception itself where it survives pickling.
 
-    The openai package's own do not: they cannot be read back, and would carry the API key.
+    The openai package's own do not: they cannot be read back. Those of the engine do.
     """
 
     type_name: str
