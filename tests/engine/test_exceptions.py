@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import gzip
 import json
+import pickle
 import traceback
 from collections.abc import Callable, Iterator
 
@@ -99,3 +102,104 @@ def test_no_exception_holds_the_key(serve: Serve, respond: Respond, status: int)
     assert not any(CANARY in text for text in seen)
     assert "authorization" not in error.request.headers
     assert (error.__cause__, error.__context__) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HANG:",
+        b"RESET:",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 62\r\n\r\n"
+        b'{"choices":[{"message":{"refusal":"no"},"finish_reason":null}]}'[:62],
+        *(
+            f"HTTP/1.1 {status} X\r\ncontent-length: 38\r\nx-request-id: r\r\n\r\n".encode()
+            + b'{"error":{"message":"m","code":"abc"}}'
+            for status in (400, 401, 402, 408, 413, 500)
+        ),
+    ],
+    ids=range(10),
+)
+def test_an_exception_survives_pickling_and_copying(serve: Serve, answer: bytes) -> None:
+    error = raised(serve(answer))
+    error.add_note("attempt 1: something")
+    for again in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error), copy.copy(error)):
+        assert type(again) is type(error)
+        assert (str(again), again.__notes__) == (str(error), error.__notes__)
+        for name in ("status_code", "body", "code", "param", "type", "request_id", "message"):
+            assert getattr(again, name, None) == getattr(error, name, None)
+        assert isinstance(pickle.loads(pickle.dumps(again)), type(error))
+
+
+def test_pickling_drops_the_key_of_an_exception_that_openai_raised(
+    serve: Serve, respond: Respond
+) -> None:
+    base_url = serve(respond(429, b'{"error":{"message":"m","code":"insufficient_quota"}}'))
+    raised(base_url)
+    with (
+        openai.OpenAI(api_key=CANARY, base_url=base_url, max_retries=0) as client,
+        pytest.raises(openai.RateLimitError) as caught,
+    ):
+        client.models.list()
+    pickled = pickle.dumps(caught.value)
+
+    assert CANARY.encode() not in pickled
+    assert pickle.loads(pickled).code == "insufficient_quota"
+
+
+def test_the_headers_that_callers_read_are_there_and_no_others(
+    serve: Serve, respond: Respond
+) -> None:
+    headers = {"Retry_After": "3", "x_ratelimit_remaining_requests": "0"}
+    odd = {"www_authenticate": f"Bearer {CANARY}", "set_cookie": "a=b"}
+    error = raised(serve(respond(400, body(), **headers, **odd)))
+
+    assert isinstance(error, openai.APIStatusError)
+    assert error.response.headers["retry-after"] == "3"
+    assert error.response.headers["x-ratelimit-remaining-requests"] == "0"
+    assert "www-authenticate" not in error.response.headers
+    assert "set-cookie" not in error.response.headers
+
+
+def test_a_packed_error_can_be_read(serve: Serve, respond: Respond) -> None:
+    packed = gzip.compress(b'{"error":{"message":"too long","param":"messages","type":"t"}}')
+    error = raised(serve(respond(400, packed, content_encoding="gzip")))
+
+    assert isinstance(error, openai.BadRequestError)
+    assert (error.param, error.type) == ("messages", "t")
+    assert error.response.json()["error"]["message"] == "too long"
+
+
+@pytest.mark.parametrize(
+    ("raw", "inner", "code"),
+    [
+        (b'{"error":{"message":"m","code":400}}', {"message": "m", "code": 400}, "400"),
+        (b'{"error":"no such model"}', "no such model", None),
+        (b'{"detail":"Not Found"}', {"detail": "Not Found"}, None),
+        (b'[{"error":{"message":"m","code":4}}]', [{"error": {"message": "m", "code": 4}}], None),
+        (b"plain", "plain", None),
+    ],
+)
+def test_body_and_code_are_what_openai_makes_of_them(
+    serve: Serve, respond: Respond, raw: bytes, inner: object, code: str | None
+) -> None:
+    base_url = serve(respond(422, raw))
+    ours = raised(base_url)
+    with (
+        openai.OpenAI(api_key=CANARY, base_url=base_url, max_retries=0) as client,
+        pytest.raises(openai.UnprocessableEntityError) as caught,
+    ):
+        client.models.list()
+    theirs = caught.value
+
+    assert isinstance(ours, openai.UnprocessableEntityError)
+    assert ours.body == theirs.body == inner
+    assert ours.code == theirs.code == code
+    assert (ours.type, ours.param) == (theirs.type, theirs.param)
+
+
+def test_a_refusal_is_told_in_a_note(serve: Serve, respond: Respond) -> None:
+    refusal = b'{"choices":[{"message":{"refusal":"I cannot."},"finish_reason":"stop"}]}'
+    error = raised(serve(respond(200, refusal)))
+
+    assert "I cannot." in error.__notes__[0]
