@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from multiprocessing import parent_process
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -58,6 +61,7 @@ class GPTWrapper(PipelineMethods):
 
         Raises:
             ConfigError: there is no configuration, or it is wrong.
+            UsageError: another argument does not fit.
             ValueError: lark_hook is not the URL of a hook.
         """
         if isinstance(lark_hook, str):
@@ -78,6 +82,9 @@ class GPTWrapper(PipelineMethods):
             )
         )
         self._prefer = None if start_index is None else self._shared.key_name(start_index)
+        if parent_process() is None:  # the workers of a pool need not say it, too
+            for note in self._shared.config.notes:
+                _say_once(note)
 
     def completions_with_backoff(  # noqa: PLR0913, PLR0917  # the original's signature
         self,
@@ -232,3 +239,8 @@ def _bot(hook: Secret) -> LarkBot | None:
         return LarkBot(hook.reveal()) if hook.reveal() else None
     except ValueError as error:
         raise error.with_traceback(None) from None
+
+
+@functools.cache
+def _say_once(note: str) -> None:
+    logging.getLogger("gptflow").warning(note)

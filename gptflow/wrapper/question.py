@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from gptflow.errors import UsageError
 from gptflow.records import Call
 from gptflow.wrapper.parameters import CHAT, COMPLETIONS, checked, json_value, merge_extra
+from gptflow.wrapper.settings import LONGEST_TIMEOUT_S
 
 _COMPLETES = re.compile(
     r"(ft:)?(gpt-[\d.]+(-turbo)?-instruct|(text-|code-|if-)?(ada|babbage|curie|davinci|cushman))"
@@ -18,9 +19,6 @@ models of that name, such as Qwen2.5-7B-Instruct.
 
 https://platform.openai.com/docs/deprecations
 """
-
-
-_LONGEST_TIMEOUT_S = 86_400.0
 
 
 class Question(NamedTuple):
@@ -78,7 +76,7 @@ def _model(engine: object, model: object) -> str:
 def _timeout_s(timeout: object) -> float | None:
     if timeout is None:
         return None
-    if isinstance(timeout, int | float) and 0 < timeout <= _LONGEST_TIMEOUT_S:
+    if isinstance(timeout, int | float) and 0 < timeout <= LONGEST_TIMEOUT_S:
         return float(timeout)
     raise UsageError(
         f"timeout is {timeout!r}, not a number of seconds above 0",

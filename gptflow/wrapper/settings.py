@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gptflow.errors import UsageError
 from gptflow.notify.lark import LarkBot
 
 DEFAULT_PATH = "./config.json"
+LONGEST_TIMEOUT_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +25,15 @@ class Settings:
     attempts: int
     timeout_s: float
     key_wait_s: float | None
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what no wrapper can work with."""
+        for told, value, is_right in (
+            ("base_wait_time", self.base_wait_s, self.base_wait_s > 0),
+            ("timeout_s", self.timeout_s, 0 < self.timeout_s <= LONGEST_TIMEOUT_S),
+            ("attempts", self.attempts, self.attempts >= 1),
+            ("key_wait_s", self.key_wait_s, self.key_wait_s is None or self.key_wait_s >= 0),
+            ("strategy", self.strategy, self.strategy in ("sequential", "spread")),
+        ):
+            if not is_right:
+                raise UsageError(f"{told} cannot be {value!r}")

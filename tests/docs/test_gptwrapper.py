@@ -32,6 +32,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             for n in range(2)
         ]
         (tmp_path / "config.json").write_text(json.dumps({"key_list": entries}))
+        (tmp_path / "config.json").chmod(0o600)
         monkeypatch.setenv("LARK_HOOK", lark.hook)
         monkeypatch.chdir(tmp_path)
         yield tmp_path

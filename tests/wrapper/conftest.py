@@ -50,6 +50,7 @@ class Api:
     def write_config(self, *keys: str) -> None:
         entries = [{"api_key": key, "base_url": self.server.base_url} for key in keys]
         self.config.write_text(json.dumps({"key_index": 0, "key_list": entries}))
+        self.config.chmod(0o600)
 
     def wrapper(self, **options: Any) -> GPTWrapper:
         return GPTWrapper(self.config, **options)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -185,6 +186,27 @@ def test_a_wrapper_may_begin_with_another_key(api: Api) -> None:
         third = wrapper.starting_at(2)
         assert [third.complete(**CHAT).key_name for _ in range(2)] == ["key 3", "key 3"]
         assert wrapper.complete(**CHAT).key_name == "key 2"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"base_wait_time": 0},
+        {"timeout_s": 0},
+        {"attempts": 0},
+        {"key_wait_s": -1},
+        {"strategy": "random"},
+    ],
+)
+def test_an_argument_that_does_not_fit_is_told(api: Api, option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(option))} cannot be"):
+        api.wrapper(**option)
+
+
+def test_what_is_odd_about_the_file_is_logged(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    api.config.chmod(0o644)
+    api.wrapper()
+    assert "config.json" in caplog.text
 
 
 def test_no_file_and_no_key_in_the_environment(
