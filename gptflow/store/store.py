@@ -45,7 +45,7 @@ from gptflow.store.run import (
     set_running,
     tidy_runs,
 )
-from gptflow.store.writer import SPACING_S, Writer
+from gptflow.store.writer import Writer
 
 REUSE_CHUNK = 20_000
 """Positions whose results are copied in one transaction."""
@@ -83,7 +83,7 @@ class Store:
         path: Path,
         *,
         clock: Callable[[], float] = time.time,
-        spacing_s: float = SPACING_S,
+        spacing_s: float | None = None,
     ) -> Self:
         """Open the store, or make a new one with its folder.
 
