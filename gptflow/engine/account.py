@@ -91,6 +91,11 @@ class Account:
         self._began = False
         self._more = _MORE
 
+    @property
+    def has_rate(self) -> bool:
+        """Whether a rate is known, or was guessed."""
+        return bool(self.buckets or (self._learned and self._learned.per_s))
+
     def begin_knowing(self) -> None:
         """Lets calls go at once: the person who wrote the key has told its limits."""
         self.admits = UNLIMITED
@@ -181,8 +186,7 @@ class Account:
         # A server that refuses again right after the moment it named is not taken at its word.
         wait_s = verdict.wait_s
         if wait_s is None:
-            knows = self.buckets or (self._learned and self._learned.per_s)
-            again = max(self._refusals - _TRUSTED, 0) if knows else self._refusals - 1
+            again = max(self._refusals - _TRUSTED, 0) if self.has_rate else self._refusals - 1
             rest_s = doubled(1.0, again, LONGEST_GUESS_S)
         elif self._refusals > 1:
             rest_s = max(wait_s, doubled(0.05, self._refusals - 1, LONGEST_GUESS_S))

@@ -25,6 +25,7 @@ _ROUNDED = 1.0
 """Servers round down what remains."""
 _ENOUGH = 3
 """Observations after which what calls are charged is believed."""
+_WEIGHT = 10.0
 _DEARER = 1.1
 _MARGIN_S, _MARGIN_KEPT = 0.005, 0.998
 """What a refusal adds to the reserve, in seconds of flow, and what each answer leaves of it."""
@@ -224,4 +225,5 @@ class Bucket:
             charged = min(charged, told.limit - told.remaining)
         self._observed += 1
         if charged * self._counted >= self._charged * since.total:  # they came in any order
-            self._charged, self._counted = charged, since.total
+            # It weighs as many calls, until enough of them are counted.
+            self._charged, self._counted = _WEIGHT * charged, _WEIGHT * since.total

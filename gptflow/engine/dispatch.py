@@ -50,11 +50,14 @@ class Dispatcher:
         self._origin = origin
         self._on_no_key = on_no_key or (lambda _: False)
         self._held = False
+        self._dry: set[str] = set()
+        """Models whose lines wait for other keys."""
         self._pool = pool
         self._clock = clock
         self._free = max_in_flight
         self._lines: dict[str, deque[_Waiter]] = {}
         self._arrivals = 0
+        self._waiting = 0
         self._stopped: RunStopped | None = None
         self._draining: RunStopped | None = None
         self._alarm: asyncio.Task[None] | None = None
@@ -63,7 +66,7 @@ class Dispatcher:
     @property
     def in_line(self) -> int:
         """How many calls wait."""
-        return sum(map(len, self._lines.values()))
+        return self._waiting
 
     async def lease(
         self, model: str, *, tokens: int = 0, prefer: str | None = None, avoid: str | None = None
@@ -88,14 +91,17 @@ class Dispatcher:
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(self._arrivals, tokens, prefer, avoid, future)
         line.append(waiter)
-        self._move()
+        self._waiting += 1
         try:
+            self._move()
             return await waiter.lease
         except asyncio.CancelledError:
             late = waiter.lease
             if late.done() and not late.cancelled() and not late.exception():
                 self.release(late.result())
             raise
+        finally:
+            self._waiting -= 1
 
     def settle(
         self,
@@ -125,6 +131,7 @@ class Dispatcher:
 
     def move(self) -> None:
         """Serves the lines as far as keys are free: after the pool has got other keys."""
+        self._dry.clear()
         self._move()
 
     def hold(self) -> None:
@@ -164,7 +171,11 @@ class Dispatcher:
 
     def _move(self) -> None:
         """Serves each line as far as keys are free, the longest waiting head first."""
-        lines = [(line[0].number, model) for model, line in self._lines.items() if line]
+        lines = [
+            (line[0].number, model)
+            for model, line in self._lines.items()
+            if line and model not in self._dry
+        ]
         for _, model in sorted(lines):
             self._serve(model, self._lines[model])
 
@@ -183,6 +194,7 @@ class Dispatcher:
                     self._free -= 1
                     line.popleft().lease.set_result(given)
                 case NoKey() if self._on_no_key(given):
+                    self._dry.add(model)
                     return
                 case NoKey():
                     _fail(line, no_key_left(given, self._origin))

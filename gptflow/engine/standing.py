@@ -17,6 +17,10 @@ Rank = tuple[float, float]
 """What decides among keys: the lowest is the best."""
 
 
+_CROWDED_BURSTS, _SOON_S = 2, 2.0
+"""So many bursts of refusals, each so soon after the one before, are not for calls in flight."""
+
+
 class KeyState(msgspec.Struct, frozen=True):
     """How a key stands, for those who show it."""
 
@@ -47,6 +51,9 @@ class Standing:
         self.lacks: dict[str, Verdict] = {}
         self.window = Window() if adaptive else None
         self._most = entry.concurrency or UNLIMITED
+        self._is_rated = False
+        self._crowded_at = -math.inf
+        self._bursts = 0
         self._own = told_limits(entry.rpm, entry.tpm, 0.0)
         if self._own:
             account.begin_knowing()
@@ -118,7 +125,27 @@ class Standing:
 
     def refused(self, sent: Sent, now: float, verdict: Verdict, load_then: int) -> bool:
         """Learns from a rate limit. Returns whether it is the first refusal of a burst."""
+        if self.window and self._is_crowded(sent, now, verdict):
+            self.window.overloaded(now, sent.at, load_then)
+            return False
         return self.account.refused(sent, now, verdict)
+
+    def _is_crowded(self, sent: Sent, now: float, verdict: Verdict) -> bool:
+        """Whether a refusal that names neither time nor limit may be for calls in flight alone.
+
+        Then fewer calls help. Where they do not, it is a rate after all.
+        """
+        if verdict.wait_s is not None or self.account.has_rate or self._is_rated:
+            return False
+        if sent.at >= self._crowded_at:
+            recent = now - self._crowded_at < _SOON_S
+            self._bursts = self._bursts + 1 if recent else 1
+            self._crowded_at = now
+        if self._bursts <= _CROWDED_BURSTS:
+            return True
+        self._is_rated = True
+        self.window = None  # it was cut for what it had no part in
+        return False
 
     def overloaded(self, sent: Sent, now: float, load_then: int) -> None:
         """Learns from a server that says that it is busy."""
