@@ -109,7 +109,11 @@ class Portal(Generic[S]):
         with self._lock:
             if self._thread is None and not self._is_closed:
                 self._thread = threading.Thread(target=self._live, name="gptflow", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the interpreter is at its end, or the machine is
+                    self._thread = None
+                    raise
         if self._thread:
             self._up.wait()
 

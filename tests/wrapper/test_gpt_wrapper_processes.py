@@ -13,6 +13,8 @@ from gptflow import GPTWrapper
 from .conftest import CHAT, KEY, Api
 
 Serve = Callable[..., Api]
+FORKS = ("-W", "ignore:This process:DeprecationWarning")
+"""Python from 3.12 on warns of a fork with threads around."""
 
 
 def test_a_wrapper_travels_without_its_keys(api: Api) -> None:
@@ -46,7 +48,8 @@ if __name__ == "__main__":
     with multiprocessing.get_context({method!r}).Pool(2) as pool:
         print(pool.map(partial(job.ask, wrapper), ["a", "b", "c"]))
     print(ask("used after"))
-"""
+""",
+        *FORKS,
     )
     assert out == "['a', 'b', 'c']\nused after\n"
 
@@ -67,7 +70,8 @@ if child == 0:
 assert os.waitpid(child, 0)[1] == 0
 thread.join()
 print(answers, ask("again"))
-"""
+""",
+        *FORKS,
     )
     assert out == "child\n['parent'] again\n"
     assert sorted(body["messages"][0]["content"] for body in api.bodies) == [
@@ -89,7 +93,8 @@ if child == 0:
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0
 print(ask("parent"))
-"""
+""",
+        *FORKS,
     )
     assert out == "parent\n"
 
