@@ -19,6 +19,7 @@ from gptflow.runner.drive import drive
 from gptflow.runner.events import fan_out
 from gptflow.runner.first_calls import FirstCalls, heeded
 from gptflow.runner.forecast import Forecast, forecast
+from gptflow.runner.garbage import rare_collections
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.notices import Notices
@@ -148,7 +149,8 @@ class Runner:
 
     def _converse(self, store: Store, beginning: Beginning) -> None:
         prepared = self._prepared
-        with open_server(prepared.choice, prepared.config, prepared.plan) as server:
+        opened = open_server(prepared.choice, prepared.config, prepared.plan)
+        with opened as server, rare_collections():
             run_coroutine(self._converse_on(server, store, beginning))
 
     async def _converse_on(self, server: Server, store: Store, beginning: Beginning) -> None:
