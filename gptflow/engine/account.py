@@ -135,8 +135,11 @@ class Account:
         """When all its limits would be full again: the earlier, the more room."""
         return max((bucket.full_at() for bucket in self.buckets.values()), default=-math.inf)
 
-    def hear(self, sent: Sent, now: float, limits: Iterable[Told]) -> None:
-        """Corrects the mirrored limits by what the response to a call tells."""
+    def hear(self, sent: Sent, now: float, limits: Iterable[Told], *, charged: bool) -> None:
+        """Corrects the mirrored limits by what the response to a call tells.
+
+        `charged`: it was served, so that something was taken out for it.
+        """
         if sent.bunch.at < self._heard:
             return
         self._heard = sent.bunch.at
@@ -146,7 +149,7 @@ class Account:
                 per_s = (told.limit or told.remaining + 1) / 60
                 bucket = Bucket(per_s, told.remaining, now, learns_ratio=told.unit != REQUESTS)
                 self.buckets[told.unit] = bucket
-            bucket.observe(told, now, self._since(sent, told.unit))
+            bucket.observe(told, now, self._since(sent, told.unit), charged=charged)
         if all(b.is_sure for b in self.buckets.values()):
             self._let_all_in()
 
@@ -180,6 +183,7 @@ class Account:
         """Rests after a refusal. Returns whether it is the first of its burst."""
         first = sent.spell == self.spell
         self._refused += 1
+        self.tokens -= sent.tokens  # was charged nothing: it must not make the others seem cheap
         if first:
             self.spell += 1
             self._refusals += 1

@@ -137,15 +137,16 @@ class Bucket:
             self._shifted += level - self.level(now)
             self._level, self._at = level, now
 
-    def observe(self, told: Told, now: float, since: Since) -> None:
+    def observe(self, told: Told, now: float, since: Since, *, charged: bool) -> None:
         """Corrects it by what a response tells.
 
         Calls that left at about the same time may be counted in `remaining` or not. So there is a
         least and a most that can be left, and the mirror moves only as far as it is outside.
+        `charged`: the call was served, so that something was taken out for it.
         """
         self.pace = 1.0
         self._resize(told)
-        if self.learns_ratio:
+        if self.learns_ratio and charged:
             self._learn_ratio(told, since)
         before, after = since.before * self.ratio, since.after * self.ratio
         if since.mark is None:  # left before this limit was known
@@ -207,7 +208,7 @@ class Bucket:
             self._guess_ratio(told, since)
         elif since.sent_at - seen[1] > BUNCH_S:
             whole = 0.97 * self.capacity  # what flows into a full bucket is lost: tells nothing
-            if told.remaining < whole and seen[0] < whole:
+            if told.remaining < whole and seen[0] < whole and since.total > seen[2]:
                 charged = seen[0] - told.remaining + (since.sent_at - seen[1]) * self.per_s
                 self._charged = _MEMORY * self._charged + charged
                 self._counted = _MEMORY * self._counted + since.total - seen[2]

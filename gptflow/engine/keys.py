@@ -181,7 +181,7 @@ class KeyPool:
         key = lease.standing
         changed = False
         if headers is not None:
-            key.hear(lease.sent, now, headers, wall, surely=verdict is not None)
+            key.hear(lease.sent, now, headers, wall, failed=verdict is not None)
         kind = verdict.kind if verdict else None
         if verdict is None or kind in _SERVED:
             key.answered(lease.sent, now, lease.load)

@@ -17,6 +17,9 @@ from gptflow.engine.limits import header, moment_s
 REQUESTS, TOKENS = "requests", "tokens"
 
 _MOST_SILENT = 64
+_MANY = 200
+_OFTEN_ENOUGH_S = 0.004
+"""Answers that follow each other faster tell the same, after so many."""
 _EPOCH_S = 1e8
 """A reset above this is a date: seconds, or milliseconds, since 1970."""
 
@@ -53,28 +56,40 @@ _ALL = (*_OPENAI, *_ANTHROPIC, *_PLAIN)
 class LimitReader:
     """Reads the headers of one account. It learns which of the names its server uses.
 
-    A server that sends none is asked ever less often, up to once in 64 answers: looking is what
-    it would cost each call.
+    Looking costs more than all else that the pool does for a call. So a server that tells nothing
+    is looked at ever less often, up to once in 64 answers, and one that does not at each of many
+    answers that come together.
     """
 
     def __init__(self) -> None:
         self._names: tuple[_Names, ...] = _ALL
         self._skip = 0
         self._silent = 0
+        self._reads = 0
+        self._next_at = -math.inf
 
     def read(
-        self, headers: Mapping[str, str], wall: Callable[[], float], *, surely: bool = False
+        self,
+        headers: Mapping[str, str],
+        now: float,
+        wall: Callable[[], float],
+        *,
+        surely: bool = False,
     ) -> list[Told]:
         """All limits that a response tells; none, if it is time to skip one.
 
         Args:
             headers: of the response.
+            now: seconds.
             wall: seconds since 1970; is asked only where the server names dates.
             surely: look also where the last answers told nothing.
         """
-        if self._skip and not surely:
-            self._skip -= 1
-            return []
+        if not surely:
+            if now < self._next_at:
+                return []
+            if self._skip:
+                self._skip -= 1
+                return []
         told = [one for names in self._names if (one := _told(headers, names, wall))]
         if len(told) < len(self._names) and self._names is not _ALL:
             self._names = _ALL
@@ -83,6 +98,9 @@ class LimitReader:
             self._names = tuple(n for n in _ALL if n[0] in units and header(headers, n[2]))
         if told:
             self._silent = 0
+            self._reads += 1
+            if self._reads > _MANY:
+                self._next_at = now + _OFTEN_ENOUGH_S
         else:
             self._silent = min(2 * self._silent + 1, _MOST_SILENT)
             self._skip = self._silent - 1

@@ -110,12 +110,12 @@ class Standing:
         headers: Mapping[str, str],
         wall: Callable[[], float] | None,
         *,
-        surely: bool,
+        failed: bool,
     ) -> None:
-        """Learns the limits that a response tells. `surely`: also where none were told lately."""
-        told = self.account.reader.read(headers, wall or _no_date, surely=surely)
+        """Learns the limits that a response tells. A failed one is always looked at."""
+        told = self.account.reader.read(headers, now, wall or _no_date, surely=failed)
         if told:
-            self.account.hear(sent, now, told)
+            self.account.hear(sent, now, told, charged=not failed)
 
     def answered(self, sent: Sent, now: float, load_then: int) -> None:
         """Learns from a call that was served."""
