@@ -39,6 +39,7 @@ docs: .venv/.dev  ## write docs/reference.md again
 
 bench: .venv/.dev  ## measure the figures of the README; takes minutes
 	$(BIN)/python benchmarks/cpu_per_row.py
+	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/kill.py
 	$(BIN)/python benchmarks/reuse.py
