@@ -7,17 +7,20 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pytest
 
+import gptflow
 from gptflow import ConfigError, GPTWrapper, LarkBot
 from tests.lark_server import TOKEN, LarkServer
 
 from .conftest import CHAT, KEY, Api, until
 
 Serve = Callable[..., Api]
+PACKAGE = str(Path(gptflow.__file__).parent)
 SPENT = {"failure": "insufficient_quota"}
 
 
@@ -101,7 +104,7 @@ def shown(error: BaseException) -> Iterator[str]:
             yield from shown(link)
     frame: TracebackType | None = error.__traceback__
     while frame is not None:
-        if "gptflow" in frame.tb_frame.f_code.co_filename.replace("tests", ""):
+        if frame.tb_frame.f_code.co_filename.startswith(PACKAGE):
             for name, value in frame.tb_frame.f_locals.items():
                 yield f"{frame.tb_frame.f_code.co_qualname}: {name} = {value!r}"
         frame = frame.tb_next
@@ -129,6 +132,7 @@ def test_no_failure_shows_a_key_or_a_hook(
     with api.wrapper(lark_hook=lark.hook, attempts=1, key_wait_s=0) as wrapper:
         error = raised(lambda: wrapper.completions_with_backoff(**CHAT))
 
+    assert any(text.startswith("SharedEngine.run: self = ") for text in shown(error))
     assert [text for text in shown(error) if is_secret(text)] == []
     assert [text for text in lark.texts if is_secret(text)] == []
     assert not is_secret(logged.text)

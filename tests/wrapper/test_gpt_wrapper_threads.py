@@ -147,3 +147,14 @@ def test_ctrl_c_that_nobody_catches_ends_the_program(serve: Serve) -> None:
 
     assert process.returncode != 0
     assert err.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_ctrl_c_ends_the_wait_for_a_key(serve: Serve) -> None:
+    api = serve(failures={"insufficient_quota": "100%"})
+    process = api.start("try:\n    ask()\nexcept KeyboardInterrupt:\n    print('ended')")
+    until(lambda: api.server.stats.answered == 1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+
+    assert (out, process.returncode) == ("ended\n", 0)
+    assert "Traceback" not in err
