@@ -170,8 +170,8 @@ class Engine:
     async def complete(self, call: Call, *, prefer: str | None = None) -> Reply:
         """As `ask`, but raises the exceptions that the openai package would.
 
-        They hold neither key nor Authorization header; their notes tell of the last attempts. Like
-        openai's own they do not survive pickling: across processes send the `Failure` of `ask`.
+        They hold neither key nor Authorization header; their notes tell of the last attempts.
+        Unlike openai's own they survive pickling, without their causes.
 
         Raises:
             openai.OpenAIError: the class that fits: RateLimitError, BadRequestError,
