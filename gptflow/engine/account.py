@@ -63,7 +63,7 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
 class Account:
     """The limits that a server counts together, and where calls stand with them."""
 
-    def __init__(self, now: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.until = 0.0
         """When its rest ends."""
         self.spell = 0

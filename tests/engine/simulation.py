@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Literal
@@ -55,7 +55,7 @@ class Limit:
         reset_s = 60 - now % 60 if self.window else missing * 60 / self.per_minute
         remaining = str(max(0, math.floor(self.level)))
         if style == "anthropic":
-            moment = f"2023-11-14T22:13:20+00:00" if not reset_s else _iso(now + reset_s)
+            moment = _iso(now + reset_s)
             prefix = f"anthropic-ratelimit-{self.unit}"
             return {
                 f"{prefix}-limit": f"{self.per_minute:.0f}",

@@ -34,13 +34,16 @@ def run(
     steps: Callable[[Dispatcher, Time], Awaitable[None]],
     *keys: tuple[str, str],
     max_in_flight: int = 9,
+    waits_for_keys: bool = False,
 ) -> None:
     """Runs `steps` with keys that serve one model each: ("a", "big")."""
 
     async def inside() -> None:
         time = Time()
         pool = KeyPool([KeyEntry(name, Secret(name), models=(model,)) for name, model in keys])
-        dispatcher = Dispatcher(pool, time.clock, max_in_flight, "config.json")
+        dispatcher = Dispatcher(
+            pool, time.clock, max_in_flight, "config.json", lambda _: waits_for_keys
+        )
         async with asyncio.timeout(5):
             await steps(dispatcher, time)
         dispatcher.close()
@@ -199,3 +202,47 @@ def test_closing_cancels_those_who_still_wait() -> None:
             await waiting
 
     run(steps, ("a", "big"))
+
+
+def test_on_hold_no_call_goes_until_it_is_resumed() -> None:
+    async def steps(line: Dispatcher, _: Time) -> None:
+        line.hold()
+        waiting = await started(line, "big", "big")
+        line.settle(await resumed(line, waiting), None)
+
+        assert line.in_line == 0
+
+    async def resumed(line: Dispatcher, waiting: list[asyncio.Task[Lease]]) -> Lease:
+        assert line.in_line == 2
+        assert not any(task.done() for task in waiting)
+        line.resume()
+        return (await asyncio.gather(*waiting))[0]
+
+    run(steps, ("a", "big"))
+
+
+def test_a_line_without_a_key_may_wait_until_there_are_others() -> None:
+    async def steps(line: Dispatcher, _: Time) -> None:
+        line.settle(await line.lease("big"), verdict(VerdictKind.EXHAUSTED))
+        (waiting,) = await started(line, "big")
+        assert (await line.lease("small")).key.name == "b"
+        assert not waiting.done()
+        line._pool.replace([KeyEntry("c", Secret("c"))])
+        line.move()
+
+        assert (await waiting).key.name == "c"
+
+    run(steps, ("a", "big"), ("b", "small"), waits_for_keys=True)
+
+
+def test_a_call_that_was_cancelled_is_no_longer_in_line() -> None:
+    async def steps(line: Dispatcher, _: Time) -> None:
+        await line.lease("big")
+        (waiting,) = await started(line, "big")
+        before = line.in_line
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+        assert (before, line.in_line) == (1, 0)
+
+    run(steps, ("a", "big"), max_in_flight=1)

@@ -23,8 +23,15 @@ def rest(wait_s: float | None) -> Verdict:
     return verdict(VerdictKind.REST, wait_s)
 
 
-def leased(pool: KeyPool, now: float = 0.0, model: str = "m", **wishes: str) -> Lease:
-    lease = pool.take(now, model, **wishes)
+def leased(
+    pool: KeyPool,
+    now: float = 0.0,
+    model: str = "m",
+    *,
+    prefer: str | None = None,
+    avoid: str | None = None,
+) -> Lease:
+    lease = pool.take(now, model, prefer=prefer, avoid=avoid)
     assert isinstance(lease, Lease)
     return lease
 
@@ -248,3 +255,114 @@ def test_a_thousand_keys_serve_all_that_their_limits_allow_and_never_while_they_
         now += 0.01
 
     assert answered.total() == 10 * 3 * 1000
+
+
+def test_in_sequence_a_key_is_used_until_it_is_spent() -> None:
+    pool = KeyPool(keys("a", "b", "c"), 1, strategy="sequential")
+    taken = []
+    for _ in range(3):
+        lease = leased(pool)
+        taken.append(lease.key.name)
+        pool.settle(lease, 0.0, None)
+    pool.settle(leased(pool), 0.0, verdict(VerdictKind.EXHAUSTED))
+
+    assert taken == ["b", "b", "b"]
+    assert leased(pool).key.name == "c"
+
+
+def test_in_sequence_the_next_key_helps_out_while_one_rests() -> None:
+    pool = KeyPool(keys("a", "b"), strategy="sequential")
+    pool.settle(leased(pool), 0.0, rest(20.0))
+
+    assert leased(pool, 1.0).key.name == "b"
+    assert leased(pool, 20.0).key.name == "a"
+
+
+def test_a_key_has_no_more_calls_in_flight_than_its_entry_allows() -> None:
+    pool = KeyPool([KeyEntry("a", Secret("sk-a"), concurrency=2)])
+    held = admitted(pool, 0.0)
+    pool.settle(held[0], 0.0, None)
+
+    assert len(held) == 2
+    assert len(admitted(pool, 0.0)) == 1
+
+
+def test_after_a_change_what_stayed_keeps_its_state_and_what_is_new_starts_afresh() -> None:
+    first = keys("a", "b", "c")
+    pool = KeyPool(first)
+    for kind in (VerdictKind.EXHAUSTED, VerdictKind.RETIRED):
+        pool.settle(leased(pool), 0.0, verdict(kind))
+    mended = KeyEntry("b", Secret("sk-mended"))
+    pool.replace([first[0], mended, KeyEntry("d", Secret("sk-d"))])
+
+    assert sorted(names(pool, 4)) == ["b", "b", "d", "d"]
+
+
+def test_a_retired_key_that_is_left_out_and_comes_back_is_still_retired() -> None:
+    pool, both = KeyPool(keys("a", "b")), keys("a", "b")
+    pool.settle(leased(pool), 0.0, verdict(VerdictKind.RETIRED))
+    pool.replace(both[1:])
+    pool.replace(both)
+
+    assert names(pool, 3) == ["b"] * 3
+
+
+def test_a_key_that_is_called_after_its_place_keeps_its_state_as_it_moves_up() -> None:
+    pool = KeyPool([KeyEntry("key 1", Secret("sk-a")), KeyEntry("key 2", Secret("sk-b"))])
+    leased(pool)
+    pool.settle(leased(pool), 0.0, verdict(VerdictKind.EXHAUSTED))
+    pool.replace([KeyEntry("key 1", Secret("sk-b"))])
+
+    assert isinstance(pool.take(0.0, "m"), NoKey)
+
+
+def test_a_lease_on_a_key_that_is_gone_is_given_back_as_ever() -> None:
+    pool = KeyPool(keys("a"))
+    held = [leased(pool) for _ in range(3)]
+    pool.replace(keys("b"))
+    pool.settle(held[0], 0.0, None)
+    pool.settle(held[1], 0.0, rest(20.0))
+    pool.release(held[2])
+
+    assert names(pool, 3, now=1.0) == ["b"] * 3
+
+
+def test_it_tells_whether_a_new_configuration_could_help() -> None:
+    pool = KeyPool([KeyEntry("a", Secret("sk-a"), models=("small",)), *keys("b")])
+    pool.settle(leased(pool, model="big"), 0.0, verdict(VerdictKind.NO_MODEL))
+    lacking = pool.take(0.0, "big")
+    pool.settle(leased(pool, model="small"), 0.0, verdict(VerdictKind.EXHAUSTED))
+    elsewhere = pool.take(0.0, "big")
+    pool.settle(leased(pool, model="small"), 0.0, verdict(VerdictKind.RETIRED))
+    spent = pool.take(0.0, "big")
+
+    assert [
+        lost.recoverable for lost in (lacking, elsewhere, spent) if isinstance(lost, NoKey)
+    ] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_the_outlook_tells_how_each_key_stands() -> None:
+    pool = KeyPool(keys("a", "b", "c"))
+    pool.settle(leased(pool), 0.0, rest(20.0))
+    pool.settle(leased(pool), 0.0, verdict(VerdictKind.EXHAUSTED))
+    headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59"}
+    pool.settle(leased(pool), 0.0, None, headers=headers)
+    a, b, c = pool.outlook(1.0)
+
+    assert (a.word, a.until) == ("resting", 20.0)
+    assert (b.word, b.reason) == ("exhausted", "because")
+    assert (c.word, c.limits) == ("ready", (("requests", 60.0),))
+
+
+def test_a_big_call_waits_for_as_many_tokens_as_it_needs() -> None:
+    pool = KeyPool([KeyEntry("a", Secret("sk-a"), tpm=60_000)])
+    lease = pool.take(0.0, "m", tokens=900)
+    waiting = pool.take(0.0, "m", tokens=600)
+
+    assert isinstance(lease, Lease)
+    assert isinstance(waiting, Wait)
+    assert waiting.until == pytest.approx(0.6, abs=0.1)
