@@ -104,8 +104,8 @@ class Account:
         """When a call may go; a time gone by if it may at once."""
         at = max(self.until, self._next_at)
         for unit, bucket in self.buckets.items():
-            ready = bucket.ready_at(now, 1.0 if unit == REQUESTS else tokens)
-            at = ready if ready > at else at
+            ready = bucket.ready_at(1.0 if unit == REQUESTS else tokens)
+            at = max(at, ready)
         if at > now and self._learned and self._pace_per_s < math.inf:
             self._learned.grow(now)
         return at

@@ -100,7 +100,7 @@ class Bucket:
         self._observed = 0
         self._seen: tuple[float, float, float] | None = None
 
-    def ready_at(self, now: float, estimate: float) -> float:
+    def ready_at(self, estimate: float) -> float:
         """When a call may go; a time gone by if it may at once."""
         cost = estimate * self.ratio
         lacking = cost + self._reserve(cost) - self._level
@@ -204,7 +204,7 @@ class Bucket:
         seen = self._seen
         if seen is None or since.sent_at - seen[1] > BUNCH_S:
             self._seen = told.remaining, since.sent_at, since.total
-        if seen is None or self._observed < _ENOUGH and since.sent_at == seen[1]:
+        if seen is None or (self._observed < _ENOUGH and since.sent_at == seen[1]):
             self._guess_ratio(told, since)
         elif since.sent_at - seen[1] > BUNCH_S:
             whole = 0.97 * self.capacity  # what flows into a full bucket is lost: tells nothing

@@ -149,6 +149,11 @@ class Dispatcher:
         for line in self._lines.values():
             _fail(line, reason)
 
+    def give_up(self, reason: RunStopped) -> None:
+        """Lets the calls fail with `reason` that wait for other keys. Later ones may wait again."""
+        while self._dry:
+            _fail(self._lines[self._dry.pop()], reason)
+
     def drain(self, reason: RunStopped) -> None:
         """Lets every call fail with `reason` that has to wait, now or from now on."""
         self._draining = reason

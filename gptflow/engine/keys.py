@@ -172,7 +172,8 @@ class KeyPool:
             now: seconds, on the same clock as in `take`.
             verdict: what was wrong; None is an answer.
             headers: of the response, where there was one: they tell the limits.
-            usage: the tokens that the server counted.
+            usage: the tokens that the server counted: charged to the limit that the entry tells,
+                where `take` was given no estimate.
             wall: seconds since 1970, for servers that name dates.
 
         Returns:
@@ -182,6 +183,8 @@ class KeyPool:
         changed = False
         if headers is not None:
             key.hear(lease.sent, now, headers, wall, failed=verdict is not None)
+        if usage is not None:
+            key.charge(now, lease.sent, usage)
         kind = verdict.kind if verdict else None
         if verdict is None or kind in _SERVED:
             key.answered(lease.sent, now, lease.load)

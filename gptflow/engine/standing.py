@@ -9,9 +9,10 @@ import msgspec
 
 from gptflow.engine.account import UNLIMITED, Account, Sent, told_limits
 from gptflow.engine.config import KeyEntry
-from gptflow.engine.limit_headers import REQUESTS
+from gptflow.engine.limit_headers import REQUESTS, TOKENS
 from gptflow.engine.verdicts import Verdict
 from gptflow.engine.window import Window
+from gptflow.records import Usage
 
 Rank = tuple[float, float]
 """What decides among keys: the lowest is the best."""
@@ -93,7 +94,7 @@ class Standing:
             return math.inf
         at = account.ready_at(now, tokens)
         for unit, bucket in self._own.items():
-            at = max(at, bucket.ready_at(now, 1.0 if unit == REQUESTS else tokens))
+            at = max(at, bucket.ready_at(1.0 if unit == REQUESTS else tokens))
         return at
 
     def send(self, now: float, tokens: float) -> Sent:
@@ -116,6 +117,12 @@ class Standing:
         told = self.account.reader.read(headers, now, wall or _no_date, surely=failed)
         if told:
             self.account.hear(sent, now, told, charged=not failed)
+
+    def charge(self, now: float, sent: Sent, usage: Usage) -> None:
+        """Takes the tokens of a call that nobody had estimated out of its entry's own limit."""
+        bucket = self._own.get(TOKENS)
+        if bucket is not None and sent.tokens <= 1:
+            bucket.spend(now, (usage.prompt_tokens or 0) + (usage.completion_tokens or 0))
 
     def answered(self, sent: Sent, now: float, load_then: int) -> None:
         """Learns from a call that was served."""
