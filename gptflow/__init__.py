@@ -18,10 +18,12 @@ if TYPE_CHECKING:
         DataError,
         GptflowError,
         LarkError,
+        PromptsFailed,
         RunStopped,
         SpecError,
         StoreError,
         UsageError,
+        WorkerFailed,
     )
     from gptflow.notify.lark import LarkBot
     from gptflow.notify.sender import lark_sender
@@ -40,6 +42,7 @@ __all__ = [
     "GptflowError",
     "LarkBot",
     "LarkError",
+    "PromptsFailed",
     "RunStopped",
     "RunSummary",
     "ServerChoice",
@@ -47,6 +50,7 @@ __all__ = [
     "SpecError",
     "StoreError",
     "UsageError",
+    "WorkerFailed",
     "__version__",
     "lark_sender",
     "load_spec",

@@ -81,7 +81,11 @@ class Engine:
         self._is_lost = False
         """Whether a call has found no usable key since the keys changed last."""
         self._pause = Pause(
-            clock, self._emit, self.stop, base_wait_s=base_wait_s, patience_s=key_wait_s
+            clock,
+            self._emit,
+            self._dispatcher.give_up,
+            base_wait_s=base_wait_s,
+            patience_s=key_wait_s,
         )
         self._open = AsyncExitStack()
 

@@ -82,7 +82,8 @@ class Pause:
             self._tell(waited_s)
         await self._sleep_until(self._since + (self._patience_s or 0.0))
         assert self._reason is not None  # cancel() ends this task
-        self._give_up(self._reason)
+        reason, self._reason, self._telling = self._reason, None, None
+        self._give_up(reason)
 
     async def _sleep_until(self, moment: float) -> None:
         await self._clock.sleep(max(0.0, moment - self._clock.now()))

@@ -206,7 +206,7 @@ class _Probe:
     ) -> tuple[int | None, int | None, str | None]:
         """Requests, tokens, and who says so. The server knows better than the config."""
         if isinstance(response, Response):
-            told = LimitReader().read(response.headers, self._wall, surely=True)
+            told = LimitReader().read(response.headers, 0.0, self._wall, surely=True)
             limits = {one.unit: int(one.limit) for one in told if one.limit}
             if REQUESTS in limits or TOKENS in limits:
                 return limits.get(REQUESTS), limits.get(TOKENS), "server"

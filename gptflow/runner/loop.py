@@ -7,21 +7,15 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from gptflow.engine.event_loop import loop_factory
+
 T = TypeVar("T")
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end on a loop of its own, and gives its result."""
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(coroutine)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # Windows has no uvloop
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 def outside_of_any_loop(work: Callable[[], T], interrupt: Callable[[], None]) -> T:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
+from gptflow.engine.event_loop import loop_factory
 from gptflow.wrapper.portal_call import AwaitedCall, BlockingCall, PortalCall, PortalClosed
 
 S = TypeVar("S")
@@ -42,7 +43,7 @@ class Portal(Generic[S]):
             enter: makes the service. It is called, entered and left in the portal's loop.
         """
         self._enter = enter
-        self._new_loop = _loop_factory()  # not later: an ending interpreter loads nothing any more
+        self._new_loop = loop_factory()  # not later: an ending interpreter loads nothing any more
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -178,11 +179,3 @@ class Portal(Generic[S]):
             self.let_go()
             if self._thread:
                 self._thread.join(_LONGEST_END_S)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:  # Windows has no uvloop
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop

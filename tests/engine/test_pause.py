@@ -189,6 +189,18 @@ def test_patience_ends_where_it_has_a_limit(bench: Bench) -> None:
         asyncio.run(steps())
 
 
+def test_who_asks_later_waits_anew(bench: Bench) -> None:
+    async def steps() -> Reply:
+        async with bench.engine(key_wait_s=0.3) as engine:
+            with pytest.raises(RunStopped, match="no API key is left"):
+                await asyncio.wait_for(engine.ask(call()), 20)
+            bench.write(GOOD)
+            await bench.hears(KeysChanged)
+            return await asyncio.wait_for(engine.ask(call()), 20)
+
+    assert asyncio.run(steps()).key_name == "good-"
+
+
 def test_a_model_that_no_key_serves_is_not_waited_for(
     bench: Bench, serve: Serve, respond: Respond
 ) -> None:
