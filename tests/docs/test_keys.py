@@ -25,9 +25,9 @@ from .test_readme import without_numbers
 
 NAMES = ("OPENAI_API_KEY", "SECOND_API_KEY", "GATEWAY_KEY", "GATEWAY_TOKEN")
 KEYS = {
-    "sk-good-1111": {"rpm": 600, "tpm": 90_000},
-    "sk-spent-2222": {"failure": "insufficient_quota"},
-    "sk-wrong-3333": {"failure": "invalid_api_key"},
+    "sk-good-1111111111111111": {"rpm": 600, "tpm": 90_000},
+    "sk-spent-222222222222222": {"failure": "insufficient_quota"},
+    "sk-wrong-33333333333333333": {"failure": "invalid_api_key"},
 }
 
 
