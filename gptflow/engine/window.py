@@ -21,8 +21,9 @@ _SLOWER = 1.5
 """Latencies so much longer than the shortest: from here on the window grows with care."""
 _CARE = 3
 _STEP = 1.25
-_WORTH = 0.015
+_WORTH = 0.008
 """A step up has to bring so much more, a step down may cost no more than half of it."""
+_CLOSE = 0.02
 _FEWEST_IN_RUSH = 6
 _FEWEST_ANSWERS = 48
 _MEMORY = 0.85
@@ -31,8 +32,9 @@ _HOLD, _LONGEST_HOLD = 4, 32
 """Measurements of the same size between two looks at its neighbours: twice as many each time."""
 _SURE = 0.01
 """A measurement ends early when it is so sure."""
-_FAST_GAIN = 0.05
+_FAST_GAIN = 0.04
 """After a step up that brought so much the next one is twice as far."""
+_CHANGED = 0.05
 _BAD, _BAD_AFTER = 0.85, 16
 """A look at another size ends when after so many answers it is so bad."""
 _CEILING_S = 60.0
@@ -97,6 +99,8 @@ class Window:
         self._stride = 1
         self._looks_up = True
         self._skip = 0
+        self._since = 0.0
+        """When the size was changed: calls that left before say nothing about it."""
         self._now = Measured()
         self._ceiling = _LARGEST
         self._ceiling_until = math.inf
@@ -112,12 +116,12 @@ class Window:
             load: how many are in flight now, with it.
         """
         if self._rushes:
-            self._rush(now - sent_at, load_then, load)
+            self._rush(now, now - sent_at, load_then, load)
         elif load < 0.9 * self.size:
             self._skip = max(self._skip, self.size)
         elif self._skip > 0:
             self._skip -= 1
-        else:
+        elif sent_at >= self._since:
             self._now.count(now - sent_at, load)
             if self._is_measured():
                 self._climb(now)
@@ -135,16 +139,16 @@ class Window:
         self._ceiling = max(below, 1)
         self._ceiling_until = now + _CEILING_S
         self._rushes = False
-        self._settle_on(self._ceiling)
+        self._settle_on(now, self._ceiling)
 
-    def _rush(self, latency_s: float, load_then: int, load: int) -> None:
+    def _rush(self, now: float, latency_s: float, load_then: int, load: int) -> None:
         half_octave = round(2 * math.log2(load_then))
         measured = self._half_octaves.setdefault(half_octave, Measured())
         measured.count(latency_s, load_then)
         self._recent_s += (latency_s - self._recent_s) / min(measured.calls + 4, 12)
         if self._is_saturated(half_octave):
             self._rushes = False
-            self._settle_on(self._cheapest())
+            self._settle_on(now, self._cheapest())
             return
         if load < 0.8 * self.size:
             return
@@ -177,22 +181,23 @@ class Window:
         for load, per_s in points:
             if per_s >= wanted:
                 share = (wanted - less) / (per_s - less) if less else 1.0
-                return max(1, round(size * (load / size) ** share))
+                return max(1, round(size * math.pow(load / size, share)))
             size, less = load, per_s
         return round(size)
 
-    def _settle_on(self, size: int) -> None:
+    def _settle_on(self, now: float, size: int) -> None:
         """Makes a size the one to hold."""
         self._home = _step_of(size)
         if _size_of(self._home) < size == self._ceiling:
             self._home += 1
         self._held = 0
-        self._go(self._home)
+        self._go(now, self._home)
 
-    def _go(self, step: int) -> None:
+    def _go(self, now: float, step: int) -> None:
         size = min(_size_of(step), self._ceiling)
         if size != self.size:
             self._skip = max(size, self.size)
+            self._since = now
         self.size = size
         self._here = step
         self._now = Measured()
@@ -211,7 +216,7 @@ class Window:
     def _climb(self, now: float) -> None:
         """Decides on the next size, after one was measured."""
         here = self._here
-        self._steps.setdefault(here, Measured()).add(self._now)
+        self._remember(here)
         if now >= self._ceiling_until:
             self._ceiling += max(1, self._ceiling // 20)
             self._ceiling_until = now + _CEILING_S
@@ -222,18 +227,26 @@ class Window:
         up, down = self._home + self._stride, self._home - 1
         can_grow = _size_of(up) <= self._ceiling
         if self._home not in self._steps:
-            self._go(self._home)
+            self._go(now, self._home)
         elif down >= 0 and down not in self._steps:
-            self._go(down)
+            self._go(now, down)
         elif up not in self._steps and can_grow:
-            self._go(up)
+            self._go(now, up)
         elif self._held >= self._hold:
             self._held = 0
             self._hold = min(2 * self._hold, _LONGEST_HOLD)
             self._looks_up = not self._looks_up
-            self._go(up if self._looks_up and can_grow else max(down, 0))
+            self._go(now, up if self._looks_up and can_grow else max(down, 0))
         else:
-            self._go(self._home)
+            self._go(now, self._home)
+
+    def _remember(self, step: int) -> None:
+        known = self._steps.setdefault(step, Measured())
+        if known.calls:
+            change = abs(self._now.per_s / known.per_s - 1)
+            if change > _CHANGED + 3 * math.hypot(known.doubt, self._now.doubt):
+                known = self._steps[step] = Measured()  # the server is not what it was
+        known.add(self._now)
 
     def _compare(self, here: int) -> None:
         """Moves to a neighbour that is better by more than chance."""
@@ -243,9 +256,9 @@ class Window:
         gain = there.per_s / home.per_s - 1
         doubt = math.hypot(there.doubt, home.doubt)
         if here > self._home:
-            moves = gain > _WORTH + doubt
+            moves = gain > _WORTH + doubt / 2
         else:
-            moves = gain > doubt or (gain > -_WORTH / 2 and doubt < _WORTH)
+            moves = gain > doubt or (gain > -_WORTH / 2 and doubt < _CLOSE)
         self._stride = 2 if moves and here > self._home and gain > _FAST_GAIN else 1
         if moves:
             self._home = here
