@@ -19,21 +19,12 @@ import msgspec
 
 from gptflow.errors import StoreError
 from gptflow.store.connection import store_error
+from gptflow.store.spacing import Spacing
 
 T = TypeVar("T")
 
 Write = tuple[str, tuple[Any, ...]]
 """A statement and its parameters."""
-
-SPACING_S = 0.005
-"""The least time between the starts of two groups while the processor is busy: a group grows to
-this much work, which halves the CPU that a row costs (benchmarks/store.py)."""
-EAGER_SPACING_S = 0.001
-"""The same while it has time to spare. Then a lane that waits for the disk costs more than the
-commits: with 200 calls in flight at 100 ms, 5 ms are a twentieth of the throughput."""
-BUSY_SHARE = 0.7
-"""Of one core: the process is busy when it takes more."""
-_LOOK_EVERY_S = 0.1
 
 
 class _Save(msgspec.Struct, frozen=True):  # two for each row: a dataclass takes four times as long
@@ -49,24 +40,6 @@ class _Job(Generic[T]):
 
 _Item = _Save | _Job[Any] | None
 """What is queued; None asks the thread to end."""
-
-
-class _Load:
-    """How busy this process is, looked at every tenth of a second."""
-
-    def __init__(self) -> None:
-        self._looked_at = time.monotonic()
-        self._used_s = time.process_time()
-        self._spacing_s = EAGER_SPACING_S
-
-    def spacing_s(self, now: float) -> float:
-        """The time between two groups that fits the load."""
-        if now - self._looked_at >= _LOOK_EVERY_S:
-            used_s = time.process_time()
-            share = (used_s - self._used_s) / (now - self._looked_at)
-            self._spacing_s = SPACING_S if share > BUSY_SHARE else EAGER_SPACING_S
-            self._looked_at, self._used_s = now, used_s
-        return self._spacing_s
 
 
 class Writer:
@@ -87,7 +60,7 @@ class Writer:
         self._connection = connection
         self._path = path
         self._spacing_s = spacing_s
-        self._load = _Load()
+        self._spacing = Spacing()
         self._next_group_at = 0.0
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._failure: StoreError | None = None
@@ -139,9 +112,8 @@ class Writer:
         """Wait for the first item, then take all that has gathered."""
         first = self._queue.get()
         time.sleep(max(0.0, self._next_group_at - time.monotonic()))
-        now = time.monotonic()
-        fixed_s = self._spacing_s
-        self._next_group_at = now + (self._load.spacing_s(now) if fixed_s is None else fixed_s)
+        spacing_s = self._spacing.next_s() if self._spacing_s is None else self._spacing_s
+        self._next_group_at = time.monotonic() + spacing_s
         return [first, *self._drain()]
 
     def _drain(self) -> list[_Item]:
