@@ -26,6 +26,8 @@ _ROUNDED = 1.0
 _ENOUGH = 3
 """Observations after which what calls are charged is believed."""
 _WEIGHT = 10.0
+_SLOWLY = 0.97
+"""What calls are charged is believed to fall by no more with each observation."""
 _DEARER = 1.1
 _MARGIN_S, _MARGIN_KEPT = 0.005, 0.998
 """What a refusal adds to the reserve, in seconds of flow, and what each answer leaves of it."""
@@ -215,6 +217,8 @@ class Bucket:
                 self._observed += 1
         if self._counted > 0 and self._charged > 0:
             ratio = self._charged / self._counted
+            if self._observed > _ENOUGH:  # to be too low costs refusals
+                ratio = max(ratio, _SLOWLY * self.ratio)
             self.ratio = min(max(ratio, _LEAST_RATIO), _MOST_RATIO)
 
     def _guess_ratio(self, told: Told, since: Since) -> None:
