@@ -136,8 +136,17 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     `environ` fills in "${NAME}". The OPENAI_* variables play no part.
 
     Raises:
-        ConfigError: it cannot be read, or is wrong; all its problems are named at once.
+        ConfigError: it cannot be read, or is wrong; all its problems are named at once. It comes
+            without the causes and frames that hold the file's text, for those who show such things.
     """
+    try:
+        return _load(path, environ)
+    except ConfigError as error:
+        problem = ConfigError(error.message, hint=error.hint)
+    raise problem
+
+
+def _load(path: Path, environ: Mapping[str, str]) -> Config:
     text, mode = _read(path)
     plain = jsonc.plain_json(text)
     problems: list[Problem] = []

@@ -39,7 +39,7 @@ class SharedEngine:
             ConfigError: there is no configuration, or it is wrong.
         """
         self.settings = settings
-        self.config = _read_quietly(settings)
+        self.config = _read(settings)
         self._stopped: RunStopped | None = None
         self._portals = {os.getpid(): self._new_portal()}
         """By process. A parent's stays in its forked child, since freeing it would reach for
@@ -112,15 +112,6 @@ class SharedEngine:
 
     def _new_portal(self) -> Portal[Engine]:
         return Portal(partial(_open, self.config, self.settings))
-
-
-def _read_quietly(settings: Settings) -> Config:
-    """As `_read`, but its errors come without context and frames: both hold the file as it is."""
-    try:
-        return _read(settings)
-    except ConfigError as error:
-        problem = ConfigError(error.message, hint=error.hint)
-    raise problem
 
 
 def _read(settings: Settings) -> Config:

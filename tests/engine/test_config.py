@@ -7,6 +7,7 @@ import os
 import pickle
 import shlex
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -542,3 +543,16 @@ def test_an_editor_marks_mistakes(wrong: str) -> None:
 def marked(data: object) -> Iterator[str]:
     validator = jsonschema.Draft202012Validator(config_schema())
     return (error.message for error in validator.iter_errors(data))
+
+
+@pytest.mark.parametrize("text", ['{"key_list": [{"api_key": "sk-canary-0123456789" ', '{"a": }'])
+def test_an_error_holds_no_text_of_the_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    error = caught.value
+    assert error.__context__ is None
+    assert error.__cause__ is None
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    assert "sk-canary" not in "".join(told.format()).replace(repr(text), "")
