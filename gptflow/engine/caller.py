@@ -67,6 +67,15 @@ class Sender(Protocol):
         """One attempt."""
 
 
+class CallLimits(NamedTuple):
+    """What a call may take before it is given up."""
+
+    attempts: int
+    """Attempts that fail for a passing reason."""
+    outage_s: float
+    """Seconds for which it is held while no server answers."""
+
+
 class Lost(NamedTuple):
     """A call without a reply, with the attempt that settled it."""
 
@@ -87,16 +96,17 @@ class Caller:
         dispatcher: Dispatcher,
         clock: Clock,
         emit: Callable[[Event], None],
-        attempts: int,
+        limits: CallLimits,
     ) -> None:
         self._sender = sender
         self._pool = pool
         self._dispatcher = dispatcher
         self._clock = clock
         self._emit = emit
-        self._attempts = attempts
+        self._attempts = limits.attempts
         self._backoff = Backoff(clock)
-        self._outage = Outage(clock, emit, self._keys_in_service)
+        self._outage = Outage(clock, emit, self._keys_in_service, limits.outage_s)
+        self._draining: RunStopped | None = None
         self._active = 0
         """Calls that are on their way."""
         self.in_flight = 0
@@ -104,7 +114,7 @@ class Caller:
         self.answered: dict[str, int] = {}
         """Calls that were answered, by the name of the key. Has the keys that have sent any."""
         self.last_loss: tuple[Outcome, str] | None = None
-        """What took a key out of service last, and its URL: the cause, when none is left."""
+        """What took a key or a server away last, and its URL: the cause, when none is left."""
 
     def stop(self, reason: RunStopped) -> None:
         """Lets no call be sent any more. Those on the wire come back first."""
@@ -114,6 +124,7 @@ class Caller:
 
     def drain(self, reason: RunStopped) -> None:
         """Lets the calls that have to wait for anything fail with `reason`; the others go on."""
+        self._draining = reason
         self._dispatcher.drain(reason)
         self._outage.stop(reason)
         self._backoff.end()
@@ -168,7 +179,8 @@ class Caller:
             tries.note(lease, result, None)
             tries.forgive(self._outage.since)
             return None
-        tries.note(lease, result, self._clock.now() if result.kind in _CHARGED else None)
+        charged_at = self._clock.now() if self._is_charged(result, outcome) else None
+        tries.note(lease, result, charged_at)
         if result.kind in _FINAL or tries.charged >= min(self._attempts, result.tries or 1 << 30):
             failure = failure_of(result, call.step, attempts=tries.charged, history=tries.history)
             reply = result.reply and _served(result.reply, lease, tries.sent)
@@ -238,6 +250,7 @@ class Caller:
         if verdict.kind is not VerdictKind.RETRY or not is_gone:
             self._outage.answered()
             return
+        self.last_loss = outcome, lease.key.base_url
         self._outage.failed(
             lease.key.name,
             id(call),
@@ -245,6 +258,14 @@ class Caller:
             reached=fault is not FaultKind.CONNECT,
             active=self._active,
         )
+
+    def _is_charged(self, verdict: Verdict, outcome: Outcome) -> bool:
+        """Whether an attempt counts. A probe that found no server, or lost it, says nothing of the
+        call; an error that the server gave to it may be the call's fault, even in an outage.
+        """
+        if self._outage.is_on and isinstance(outcome, TransportFault):
+            return False
+        return verdict.kind in _CHARGED
 
     def _keys_in_service(self) -> frozenset[str]:
         return frozenset(
@@ -271,6 +292,8 @@ class Caller:
             )
         )
         await self._backoff.wait(wait_s)
+        if self._draining:  # the wait was cut short: not to try again, but to end
+            raise RunStopped(self._draining.message, hint=self._draining.hint)
 
 
 def _tokens_asked(call: Call, body: bytes) -> int:

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Literal, Self
 
 from gptflow.engine import wire
-from gptflow.engine.caller import Caller, Lost
+from gptflow.engine.caller import Caller, CallLimits, Lost
 from gptflow.engine.clock import Clock
 from gptflow.engine.config import Config, KeyEntry, load_config
 from gptflow.engine.dispatch import Dispatcher, no_key_left
@@ -41,6 +41,7 @@ class Engine:
         timeout_s: float = 120.0,
         key_wait_s: float | None = 0.0,
         base_wait_s: float = 30.0,
+        outage_s: float = 3600.0,
         clock: Clock | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
@@ -58,6 +59,7 @@ class Engine:
                 key is left; None for as long as it takes, 0 to stop at once. Without a file there
                 is nothing to wait for.
             base_wait_s: while it waits, KeysSpent is told at once and after 1, 2, 4 ... times this.
+            outage_s: how long calls are held while no server answers, before they fail.
             clock: where time and chance come from.
             on_event: is told what happens to keys and calls, at once and in the event loop.
         """
@@ -75,7 +77,12 @@ class Engine:
             self._pool, clock, in_flight, config.origin, on_no_key=self._no_key_left
         )
         self._caller = Caller(
-            self._client, self._pool, self._dispatcher, clock, self._emit, attempts
+            self._client,
+            self._pool,
+            self._dispatcher,
+            clock,
+            self._emit,
+            CallLimits(attempts, outage_s),
         )
         self._waits_for_keys = key_wait_s != 0 and config.path is not None
         self._is_lost = False
@@ -84,6 +91,7 @@ class Engine:
             clock,
             self._emit,
             self._dispatcher.give_up,
+            origin=config.origin,
             base_wait_s=base_wait_s,
             patience_s=key_wait_s,
         )
@@ -202,9 +210,7 @@ class Engine:
         if not self._waits_for_keys or not lost.recoverable:
             return False
         self._is_lost = True
-        stopped = no_key_left(lost, self._config.origin)
-        hint = f"mend {self._config.origin}: it is read as soon as it changes"
-        self._pause.begin(RunStopped(stopped.message, hint=hint))
+        self._pause.begin(no_key_left(lost, self._config.origin))
         return True
 
     def _tell_broken(self, error: ConfigError) -> None:

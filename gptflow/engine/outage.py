@@ -14,6 +14,9 @@ FIRST_PROBE_S = 1.0
 LONGEST_PROBE_S = 60.0
 """The longest time between two probes."""
 
+TOLD_AFTER_S = 3.0
+"""A shorter one is nobody's business: a server that often fails looks gone for a moment."""
+
 UNREACHED = 3
 """So many calls in a row without a connection are an outage: no row can be at fault."""
 UNANSWERED = 10
@@ -33,7 +36,10 @@ class Outage:
         clock: Clock,
         emit: Callable[[Event], None],
         keys_in_service: Callable[[], frozenset[str]],
+        longest_s: float,
     ) -> None:
+        """Build what watches; `longest_s`: calls that were held for so long fail."""
+        self._longest_s = longest_s
         self._clock = clock
         self._emit = emit
         self._keys_in_service = keys_in_service
@@ -44,6 +50,7 @@ class Outage:
         self._held: deque[asyncio.Future[None]] = deque()
         self._probing: asyncio.Task[None] | None = None
         self._stopped: RunStopped | None = None
+        self._is_told = False
         self.since = 0.0
         """The first failure since the last answer. What was charged from then on is given back."""
 
@@ -56,12 +63,11 @@ class Outage:
         """Some server has said something sensible, if only no."""
         self._has_answered = True
         if self._keys:
-            self._keys.clear()
-            self._calls.clear()
-            self._unreached = 0
+            self._forget()
         if self._probing is not None:
             self._end()
-            self._emit(OutageEnded(self._clock.now() - self.since))
+            if self._is_told:
+                self._emit(OutageEnded(self._clock.now() - self.since))
 
     def failed(self, key_name: str, call: int, message: str, *, reached: bool, active: int) -> None:
         """A call failed for a reason that is no answer.
@@ -83,8 +89,8 @@ class Outage:
         if not is_widespread or not self._has_answered or self._probing or self._stopped:
             return
         if self._keys_in_service() <= self._keys:
-            self._probing = asyncio.create_task(self._probe())
-            self._emit(OutageBegan(message))
+            self._is_told = False
+            self._probing = asyncio.create_task(self._probe(message))
 
     async def hold(self) -> None:
         """Returns when the outage is over, or when it is this call's turn to try.
@@ -101,10 +107,7 @@ class Outage:
     def stop(self, reason: RunStopped) -> None:
         """Lets the calls that are held, or will be, fail with `reason`."""
         self._stopped = reason
-        for turn in self._held:
-            if not turn.done():
-                turn.set_exception(RunStopped(reason.message, hint=reason.hint))
-        self._held.clear()
+        self._fail(reason)
 
     def close(self) -> None:
         """Ends the probing."""
@@ -127,9 +130,39 @@ class Outage:
                 return True
         return False
 
-    async def _probe(self) -> None:
+    def _fail(self, reason: RunStopped) -> None:
+        while self._held:
+            turn = self._held.popleft()
+            if not turn.done():
+                turn.set_exception(RunStopped(reason.message, hint=reason.hint))
+
+    async def _probe(self, message: str) -> None:
+        """Lets one call try, at growing intervals. Tells of the outage only if it lasts."""
         wait_s = FIRST_PROBE_S
-        while True:
+        while not self._is_too_long():
             await self._clock.sleep(wait_s)
+            if self._is_too_long():
+                break
+            if not self._is_told and self._clock.now() - self.since >= TOLD_AFTER_S:
+                self._is_told = True
+                self._emit(OutageBegan(message))
             self._next()
             wait_s = min(2 * wait_s, LONGEST_PROBE_S)
+        # What has failed so far is not forgotten: until a server answers, later calls fail at once.
+        self._probing = None
+        self._fail(_too_long(message, self._longest_s))
+
+    def _is_too_long(self) -> bool:
+        return self._clock.now() - self.since >= self._longest_s
+
+    def _forget(self) -> None:
+        self._keys.clear()
+        self._calls.clear()
+        self._unreached = 0
+
+
+def _too_long(message: str, longest_s: float) -> RunStopped:
+    return RunStopped(
+        f"no server has answered for {longest_s:,.0f} s: {message}",
+        hint="run the same command again when the server is back: what is done is kept",
+    )

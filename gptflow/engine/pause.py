@@ -22,6 +22,7 @@ class Pause:
         emit: Callable[[Event], None],
         give_up: Callable[[RunStopped], None],
         *,
+        origin: str,
         base_wait_s: float,
         patience_s: float | None,
     ) -> None:
@@ -31,12 +32,14 @@ class Pause:
             clock: where the time comes from.
             emit: is told KeysSpent and KeysBack.
             give_up: is called once when a pause has lasted `patience_s`, with the reason.
+            origin: where the keys are written, for the hint.
             base_wait_s: the wait before the second telling; the later ones double it.
             patience_s: the longest pause; None for as long as it takes.
         """
         self._clock = clock
         self._emit = emit
         self._give_up = give_up
+        self._hint = f"mend {origin}: it is read as soon as it changes"
         self._base_wait_s = base_wait_s
         self._patience_s = patience_s
         self._since = 0.0
@@ -71,7 +74,7 @@ class Pause:
     def _tell(self, waited_s: float) -> None:
         assert self._reason is not None  # begin sets it before anything is told
         self._has_told = True
-        self._emit(KeysSpent(self._reason.message, self._reason.hint or "", waited_s))
+        self._emit(KeysSpent(self._reason.message, self._hint, waited_s))
 
     async def _remind(self) -> None:
         self._tell(0.0)  # not in `begin`: the key whose loss began it is told first

@@ -165,6 +165,7 @@ class Runner:
             timeout_s=limits.timeout_s,
             concurrency=concurrency,
             key_wait_s=limits.key_wait_s,
+            outage_s=limits.outage_s,
             base_wait_s=prepared.spec.notify.base_wait_s,
             on_event=hear,
         ) as engine:

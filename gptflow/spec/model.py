@@ -263,6 +263,11 @@ class LimitsSpec(SpecModel):
         description="Seconds that a run waits for a usable key when config.json has none left, "
         "before it stops; without it as long as it takes, 0 for not at all.",
     )
+    outage_s: float = Field(
+        default=3600,
+        gt=0,
+        description="Seconds that a run waits while no server answers, before it stops.",
+    )
 
 
 OutputFormat = Literal["jsonl", "json", "csv"]
