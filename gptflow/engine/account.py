@@ -18,16 +18,18 @@ from gptflow.engine.verdicts import Verdict
 LONGEST_GUESS_S = 60.0
 """The longest rest of a key whose server does not say when to come back."""
 UNLIMITED = sys.maxsize
-_FEW = 4
+FEW = 4
 """Calls that go before anything is known."""
-_MORE = 2
-"""How many more each answer lets in, as long as nothing is known: they treble each round trip."""
+_MORE = 1
+"""How many more each answer lets in, as long as nothing is known: they double each round trip."""
+_AHEAD = 1.25
 _PLENTY = 1024
 """Who had so many answers at a time without a word about limits has none that matter."""
 _TRUSTED = 4
 """Refusals in a row after which calls are let back one by one, whatever is known of the limits."""
 _AT_A_TIME = 2.0
 """How many calls may leave together where they are spread over time."""
+_MOMENT_S = 0.05
 _BURST_S = 1.0
 """What a limit that stands only in config.json is taken to hold: most servers allow that."""
 
@@ -69,7 +71,7 @@ class Account:
         self.spell = 0
         """How often it has rested."""
         self.load = 0
-        self.admits = _FEW
+        self.admits = FEW
         self.requests = 0
         """Calls sent so far."""
         self.tokens = 0.0
@@ -81,6 +83,10 @@ class Account:
         self._refusals = 0
         """Rests since the last success."""
         self._refused = 0
+        self._closed = 0
+        """Rests since a call was admitted."""
+        self._admitted = 0
+        """Calls that had been admitted at the last refusal."""
         self._heard = -math.inf
         """When the newest calls left whose answers told limits."""
         self._bunch = Bunch(-math.inf, 0, 0.0)
@@ -107,7 +113,8 @@ class Account:
             ready = bucket.ready_at(1.0 if unit == REQUESTS else tokens)
             at = max(at, ready)
         if at > now and self._learned and self._pace_per_s < math.inf:
-            self._learned.grow(now)
+            self._learned.grow(now, self.requests - self._refused)
+            self._pace_per_s = self._learned.per_s or self._pace_per_s
         return at
 
     def send(self, now: float, tokens: float) -> Sent:
@@ -175,9 +182,13 @@ class Account:
             if self.admits >= _PLENTY:
                 self._let_all_in()
             elif self._learned is None or self._learned.per_s is None:
-                self._pace_per_s = _over(2.0 * self.admits, self._round_trip_s)
+                self._pace_per_s = _over(_AHEAD * self.admits, self._round_trip_s)
         if self._learned and self._learned.per_s and not self.buckets:
             self._pace_per_s = self._learned.per_s
+
+    def hold(self, now: float) -> None:
+        """Lets nothing go for a moment, in which the fate of the calls on their way is told."""
+        self._next_at = max(self._next_at, now + _MOMENT_S)
 
     def refused(self, sent: Sent, now: float, verdict: Verdict) -> bool:
         """Rests after a refusal. Returns whether it is the first of its burst."""
@@ -187,11 +198,19 @@ class Account:
         if first:
             self.spell += 1
             self._refusals += 1
+            admitted = self.requests - self._refused
+            self._closed = self._closed + 1 if admitted <= self._admitted else 0
+            self._admitted = admitted
+        else:
+            self._admitted -= 1
+            if self._learned:
+                self._learned.also_refused()
         # A server that refuses again right after the moment it named is not taken at its word.
         wait_s = verdict.wait_s
         if wait_s is None:
-            again = max(self._refusals - _TRUSTED, 0) if self.has_rate else self._refusals - 1
-            rest_s = doubled(1.0, again, LONGEST_GUESS_S)
+            rest_s = doubled(
+                1.0, self._closed if self.has_rate else self._refusals - 1, LONGEST_GUESS_S
+            )
         elif self._refusals > 1:
             rest_s = max(wait_s, doubled(0.05, self._refusals - 1, LONGEST_GUESS_S))
         else:
@@ -213,7 +232,7 @@ class Account:
         else:
             learned = self._learned or LearnedRate(now)
             ramp_per_s = _over(self.load, self._round_trip_s) if self._round_trip_s else 0.0
-            learned.refused(now, self.requests - self._refused, self._refusals, ramp_per_s)
+            learned.refused(now, self.requests, self._refused, self.until, ramp_per_s)
             self._learned = learned
             trusted = learned.per_s is not None and self._refusals <= _TRUSTED
             self.admits = UNLIMITED if trusted else 1

@@ -38,18 +38,18 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
 _Names = tuple[str, str, str, str]
 
-_OPENAI: tuple[_Names, ...] = tuple(
-    (unit, *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset")))
-    for unit in (REQUESTS, TOKENS)
-)  # type: ignore[assignment]  # a generator's length is beyond the checker
-_ANTHROPIC: tuple[_Names, ...] = tuple(
-    (unit, *(f"anthropic-ratelimit-{unit}-{what}" for what in ("limit", "remaining", "reset")))
-    for unit in (REQUESTS, TOKENS, "input-tokens", "output-tokens")
-)  # type: ignore[assignment]  # as above
-_PLAIN: tuple[_Names, ...] = tuple(
-    (REQUESTS, *(f"{prefix}-{what}" for what in ("limit", "remaining", "reset")))
-    for prefix in ("x-ratelimit", "ratelimit")
-)  # type: ignore[assignment]  # as above
+_UNITS = (REQUESTS, TOKENS)
+_KINDS = ("input-tokens", "output-tokens")
+
+
+def _names(unit: str, pattern: str) -> _Names:
+    """The headers of a unit, where `{}` is what they tell."""
+    return unit, pattern.format("limit"), pattern.format("remaining"), pattern.format("reset")
+
+
+_OPENAI = tuple(_names(unit, f"x-ratelimit-{{}}-{unit}") for unit in _UNITS)
+_ANTHROPIC = tuple(_names(unit, f"anthropic-ratelimit-{unit}-{{}}") for unit in (*_UNITS, *_KINDS))
+_PLAIN = tuple(_names(REQUESTS, f"{prefix}-{{}}") for prefix in ("x-ratelimit", "ratelimit"))
 _ALL = (*_OPENAI, *_ANTHROPIC, *_PLAIN)
 
 

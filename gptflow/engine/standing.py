@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gptflow.engine.account import UNLIMITED, Account, Sent, told_limits
+from gptflow.engine.account import FEW, UNLIMITED, Account, Sent, told_limits
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.limit_headers import REQUESTS, TOKENS
 from gptflow.engine.verdicts import Verdict
@@ -132,8 +132,9 @@ class Standing:
 
     def refused(self, sent: Sent, now: float, verdict: Verdict, load_then: int) -> bool:
         """Learns from a rate limit. Returns whether it is the first refusal of a burst."""
-        if self.window and self._is_crowded(sent, now, verdict):
+        if self.window and load_then > FEW and self._is_crowded(sent, now, verdict):
             self.window.overloaded(now, sent.at, load_then)
+            self.account.hold(now)
             return False
         return self.account.refused(sent, now, verdict)
 
