@@ -25,6 +25,7 @@ from gptflow.engine.config import KeyEntry
 from gptflow.engine.proxies import Proxy
 from gptflow.engine.route import Route, Routes
 from gptflow.engine.trust import spare_roots
+from gptflow.engine.wire_thread import wait_for_wire_thread
 
 _MOST_TARGETS = 10_000
 
@@ -74,6 +75,7 @@ class Client:
         while self._by_proxy:
             _, connections = self._by_proxy.popitem()
             await connections.close()
+        wait_for_wire_thread()
 
     async def send(self, key: KeyEntry, endpoint: str, body: bytes) -> Response | TransportFault:
         """One attempt to POST a body to an endpoint.
