@@ -34,14 +34,15 @@ def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """The proxy for requests to `url`; None for a direct connection.
 
     HTTPS_PROXY or HTTP_PROXY by the scheme of `url`, else ALL_PROXY; the lower-case name of each
-    comes first. NO_PROXY alone decides what goes past it: localhost is no exception.
+    comes first. Past it goes what NO_PROXY names, and this machine itself, which no proxy can
+    reach: localhost, 127.0.0.0/8, ::1.
 
     Raises:
         ConfigError: the variable holds no URL of a proxy.
     """
     target = urlsplit(url)
     named = _named(target.scheme, environ)
-    if named is None or _goes_past(target, _read("no_proxy", environ)[1]):
+    if named is None or _is_here(target) or _goes_past(target, _read("no_proxy", environ)[1]):
         return None
     variable, text = named
     try:
@@ -77,6 +78,14 @@ def _named(scheme: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
 def _read(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
     found = name if name in environ else name.upper()
     return found, environ.get(found, "").strip()
+
+
+def _is_here(target: SplitResult) -> bool:
+    host = target.hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # it is a name
+        return host.removesuffix(".") == "localhost"
 
 
 def _goes_past(target: SplitResult, no_proxy: str) -> bool:

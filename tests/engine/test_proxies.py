@@ -89,17 +89,36 @@ def test_what_is_no_proxy_is_an_error_without_its_text(text: str) -> None:
         ("example.com:443", URL, True),
         ("example.com:8443", URL, False),
         ("", URL, False),
-        ("localhost", "https://localhost:8000/v1", True),
-        ("127.0.0.1", "https://127.0.0.1:8000/v1", True),
-        ("127.0.0.1:8000", "https://127.0.0.1:8000/v1", True),
-        ("127.0.0.0/8", "https://127.0.0.1:8000/v1", True),
-        ("10.0.0.0/8", "https://127.0.0.1:8000/v1", False),
-        ("::1", "https://[::1]:8000/v1", True),
-        ("[::1]", "https://[::1]:8000/v1", True),
-        ("", "https://localhost:8000/v1", False),  # as curl and requests: loopback is no exception
+        ("box", "https://box:8000/v1", True),
+        ("10.0.0.1", "https://10.0.0.1:8000/v1", True),
+        ("10.0.0.1:8000", "https://10.0.0.1:8000/v1", True),
+        ("10.0.0.0/8", "https://10.0.0.1:8000/v1", True),
+        ("10.0.0.0/8", "https://192.168.0.1:8000/v1", False),
+        ("fd00::1", "https://[fd00::1]:8000/v1", True),
+        ("[fd00::1]", "https://[fd00::1]:8000/v1", True),
     ],
 )
 def test_no_proxy_names_what_is_asked_directly(no_proxy: str, url: str, direct: bool) -> None:
     found = address(url, HTTPS_PROXY="http://p:1", NO_PROXY=no_proxy)
+
+    assert (found is None) is direct
+
+
+@pytest.mark.parametrize(
+    ("host", "direct"),
+    [
+        ("localhost", True),
+        ("LocalHost", True),
+        ("localhost.", True),
+        ("127.0.0.1", True),
+        ("127.8.9.1", True),
+        ("[::1]", True),
+        ("localhost.example", False),
+        ("128.0.0.1", False),
+        ("[::2]", False),
+    ],
+)
+def test_no_proxy_stands_before_this_machine_itself(host: str, direct: bool) -> None:
+    found = address(f"http://{host}:8000/v1", HTTP_PROXY="http://p:1", ALL_PROXY="http://p:2")
 
     assert (found is None) is direct
