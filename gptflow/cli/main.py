@@ -3,7 +3,8 @@
 0    all rows done
 1    finished, with failed rows
 2    bad spec, config, data or usage; also a store or an output that cannot be written
-3    stopped by a limit, or because no key is left; resumable
+3    stopped, resumable: by a limit, no usable key, no server that answers, or first calls that all
+     failed alike
 4    a bug in gptflow; a report was written
 130  interrupted (143: terminated); resumable
 """
@@ -29,8 +30,8 @@ VERBS = ("run", "validate", "preview", "export", "runs", "keys", "schema", "init
 
 EXIT_CODES = """
 Exit codes: 0 all rows done; 1 finished with failed rows; 2 bad spec, config, data or usage, or a
-disk that cannot be written; 3 stopped by a limit or for want of a key; 4 a bug in gptflow; 130/143
-interrupted, resumable.
+disk that cannot be written; 3 stopped by a limit, no usable key, no server that answers, or first
+calls that all failed alike, resumable; 4 a bug in gptflow; 130/143 interrupted, resumable.
 """
 
 

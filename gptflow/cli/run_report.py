@@ -8,10 +8,11 @@ from pathlib import Path
 from textwrap import shorten
 
 from gptflow.data.sinks.failed import failed_path
+from gptflow.engine.duration import duration
 from gptflow.pipeline.texts import shown_path
 from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.runner.summary import Ending, RunSummary
-from gptflow.runner.words import counted, duration, money, token_count
+from gptflow.runner.words import counted, money, token_count
 from gptflow.spec.veil import veiled_change
 
 REASONS_SHOWN = 3

@@ -185,7 +185,7 @@ class KeyItem(_Model):
     timeout_s: Annotated[float, Field(gt=0, le=86_400), BeforeValidator(_seconds)] | None = Field(
         default=None,
         description="Seconds that one attempt of a call with this key may take in all; if not "
-        "given, what the spec's limits say.",
+        "given, limits.timeout_s of the spec, or timeout_s of GPTWrapper.",
     )
 
 

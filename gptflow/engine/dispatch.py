@@ -13,6 +13,13 @@ from gptflow.engine.verdicts import Verdict, VerdictKind
 from gptflow.errors import RunStopped
 from gptflow.records import Usage
 
+_WORDS = {
+    VerdictKind.EXHAUSTED: "spent",
+    VerdictKind.RETIRED: "out",
+    VerdictKind.NO_MODEL: "does not serve it",
+}
+"""What became of a key, as a person reads it everywhere."""
+
 
 class _Waiter(NamedTuple):
     number: int
@@ -49,7 +56,6 @@ class Dispatcher:
         """
         self._origin = origin
         self._on_no_key = on_no_key or (lambda _: False)
-        self._held = False
         self._dry: set[str] = set()
         """Models whose lines wait for other keys."""
         self._pool = pool
@@ -79,7 +85,7 @@ class Dispatcher:
         if self._stopped:
             raise _again(self._stopped)
         line = self._lines.setdefault(model, deque())
-        if not line and self._free and not self._held:
+        if not line and self._free:
             now = self._clock.now()
             given = self._pool.take(now, model, tokens=tokens, prefer=prefer, avoid=avoid)
             if isinstance(given, Lease):
@@ -99,6 +105,8 @@ class Dispatcher:
             late = waiter.lease
             if late.done() and not late.cancelled() and not late.exception():
                 self.release(late.result())
+            elif waiter in line:  # else calls with a time limit would pile up in a long pause
+                line.remove(waiter)
             raise
         finally:
             self._waiting -= 1
@@ -132,15 +140,6 @@ class Dispatcher:
     def move(self) -> None:
         """Serves the lines as far as keys are free: after the pool has got other keys."""
         self._dry.clear()
-        self._move()
-
-    def hold(self) -> None:
-        """Gives no lease until `resume`."""
-        self._held = True
-
-    def resume(self) -> None:
-        """Gives leases again."""
-        self._held = False
         self._move()
 
     def stop(self, reason: RunStopped) -> None:
@@ -185,7 +184,7 @@ class Dispatcher:
             self._serve(model, self._lines[model])
 
     def _serve(self, model: str, line: deque[_Waiter]) -> None:
-        while line and self._free and not self._held:
+        while line and self._free:
             head = line[0]
             if head.lease.done():  # its call was cancelled
                 line.popleft()
@@ -250,6 +249,6 @@ def no_key_left(lost: NoKey, origin: str) -> RunStopped:
 def _why(verdict: Verdict | None, models: tuple[str, ...]) -> str:
     if verdict is None:
         return f"its entry names only {', '.join(models)}"
-    word = "does not serve it" if verdict.kind is VerdictKind.NO_MODEL else str(verdict.kind)
+    word = _WORDS.get(verdict.kind, str(verdict.kind))
     status = f", {verdict.status}" if verdict.status else ""
     return f"{word}{status}: {verdict.message}"

@@ -39,7 +39,10 @@ class Pause:
         self._clock = clock
         self._emit = emit
         self._give_up = give_up
-        self._hint = f"mend {origin}: it is read as soon as it changes"
+        self._hint = (
+            f"add a key to {origin}, or change the entry of one that works again, such as its "
+            '"rpm": the file is read as soon as it changes'
+        )
         self._base_wait_s = base_wait_s
         self._patience_s = patience_s
         self._since = 0.0

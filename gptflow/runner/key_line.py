@@ -6,8 +6,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
+from gptflow.engine.duration import duration
 from gptflow.runner.tally import KeyShare
-from gptflow.runner.words import duration
 
 MOST_NAMED = 6
 """More keys than this are counted, not named."""

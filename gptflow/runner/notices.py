@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from gptflow.engine.duration import duration
 from gptflow.engine.events import (
     ConfigBroken,
     KeyExhausted,
@@ -35,7 +36,7 @@ from gptflow.runner.news import news
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.tally import Tally
-from gptflow.runner.words import counted, duration, money, token_count
+from gptflow.runner.words import counted, money, token_count
 from gptflow.spec.model import Spec
 from gptflow.spec.notify import LarkSpec, Occasion
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO, cast
 
+from gptflow.engine.duration import duration
 from gptflow.runner.begin import Beginning
 from gptflow.runner.display import Display, NoDisplay
 from gptflow.runner.events import RunEvent
@@ -16,7 +17,7 @@ from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import cost_usd
 from gptflow.runner.screen import Screen
 from gptflow.runner.tally import Tally
-from gptflow.runner.words import counted, duration, money, token_count
+from gptflow.runner.words import counted, money, token_count
 
 if TYPE_CHECKING:
     from rich.live import Live

@@ -170,8 +170,8 @@ def test_without_a_usable_key_the_run_stops_and_says_why_for_each(
 
     assert str(caught.value) == (
         "no API key is left that serves 'm-1'\n"
-        "  a (…nary): retired, 401: Bad key\n"
-        "  b (…nary): exhausted, 429: Quota\n"
+        "  a (…nary): out, 401: Bad key\n"
+        "  b (…nary): spent, 429: Quota\n"
         'Hint: check "api_key"; pay in credit, or add another key; '
         "mend config.json, then run the same command again: what is done is kept"
     )

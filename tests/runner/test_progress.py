@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import pytest
 
 from gptflow.engine.config import Config
-from gptflow.engine.events import KeyExhausted, KeyRested, KeyRetired, ModelMissing
+from gptflow.engine.events import KeyExhausted, KeyRested, KeyRetired, KeysSpent, ModelMissing
 from gptflow.records import RowStatus
 from gptflow.runner.begin import Beginning, begin
 from gptflow.runner.display import Display, NoDisplay
@@ -222,6 +222,15 @@ def test_a_lost_key_is_told_at_once(kind: type[Any], event: Any, line: str) -> N
     display.hear(KeyRested("old", 3.0, "slow down"))
     display.hear(event)
     assert stream.getvalue() == f"{line}\n"
+
+
+@pytest.mark.parametrize("kind", [PlainDisplay, LiveDisplay])
+def test_a_wait_for_a_key_is_told_once(kind: type[Any]) -> None:
+    stream = StringIO()
+    display: Display = kind(stream)
+    display.hear(KeysSpent("no key is left", "mend config.json", 0.0))
+    display.hear(KeysSpent("no key is left", "mend config.json", 30.0))
+    assert stream.getvalue() == "waiting: no key is left\nHint: mend config.json\n"
 
 
 def test_a_server_message_is_shown_as_it_is() -> None:
