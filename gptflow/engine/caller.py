@@ -106,6 +106,7 @@ class Caller:
         self._attempts = limits.attempts
         self._backoff = Backoff(clock)
         self._outage = Outage(clock, emit, self._keys_in_service, limits.outage_s)
+        self._stopped: RunStopped | None = None
         self._draining: RunStopped | None = None
         self._active = 0
         """Calls that are on their way."""
@@ -118,6 +119,7 @@ class Caller:
 
     def stop(self, reason: RunStopped) -> None:
         """Lets no call be sent any more. Those on the wire come back first."""
+        self._stopped = reason
         self._dispatcher.stop(reason)
         self._outage.stop(reason)
         self._backoff.end()
@@ -151,6 +153,9 @@ class Caller:
                 lease = await self._dispatcher.lease(
                     call.model, tokens=tokens, prefer=prefer, avoid=tries.avoid
                 )
+                if self._stopped:  # it was given in the very moment in which all was stopped
+                    self._dispatcher.release(lease)
+                    raise RunStopped(self._stopped.message, hint=self._stopped.hint)
                 if self._outage.is_on and not is_probe:
                     self._dispatcher.release(lease)
                     continue
@@ -174,13 +179,13 @@ class Caller:
             self._settle_reply(lease, result, outcome)
             return _served(result, lease, tries.sent, self._clock.now() - began)
         self._settle(lease, result, outcome)
-        self._note_outage(call, lease, result, outcome)
+        is_gone = self._note_outage(call, lease, result, outcome)
         if self._outage.is_on and not is_probe:
             tries.note(lease, result, None)
             tries.forgive(self._outage.since)
             return None
-        charged_at = self._clock.now() if self._is_charged(result, outcome) else None
-        tries.note(lease, result, charged_at)
+        is_charged = result.kind in _CHARGED and not (self._outage.is_on and is_gone)
+        tries.note(lease, result, self._clock.now() if is_charged else None)
         if result.kind in _FINAL or tries.charged >= min(self._attempts, result.tries or 1 << 30):
             failure = failure_of(result, call.step, attempts=tries.charged, history=tries.history)
             reply = result.reply and _served(result.reply, lease, tries.sent)
@@ -242,14 +247,14 @@ class Caller:
         if changed and event:
             self._emit(event)
 
-    def _note_outage(self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome) -> None:
-        """Tells the outage whether a server is there."""
+    def _note_outage(self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome) -> bool:
+        """Tells the outage whether a server is there. Returns whether it was gone."""
         fault = outcome.kind if isinstance(outcome, TransportFault) else None
         status = verdict.status or 0
         is_gone = fault is not None or status >= _SERVER_ERROR or status == _FORBIDDEN
         if verdict.kind is not VerdictKind.RETRY or not is_gone:
             self._outage.answered()
-            return
+            return False
         self.last_loss = outcome, lease.key.base_url
         self._outage.failed(
             lease.key.name,
@@ -258,14 +263,7 @@ class Caller:
             reached=fault is not FaultKind.CONNECT,
             active=self._active,
         )
-
-    def _is_charged(self, verdict: Verdict, outcome: Outcome) -> bool:
-        """Whether an attempt counts. A probe that found no server, or lost it, says nothing of the
-        call; an error that the server gave to it may be the call's fault, even in an outage.
-        """
-        if self._outage.is_on and isinstance(outcome, TransportFault):
-            return False
-        return verdict.kind in _CHARGED
+        return True
 
     def _keys_in_service(self) -> frozenset[str]:
         return frozenset(

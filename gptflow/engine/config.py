@@ -165,7 +165,8 @@ def _load(path: Path, environ: Mapping[str, str]) -> Config:
         raise ConfigError(shown(path, plain, problems))
     config = _config(read, str(path))
     notes = (*config.notes, *_open_to_others(path, mode, data))
-    return dataclasses.replace(config, path=path, notes=notes)
+    is_file = stat.S_ISREG(mode)  # a pipe is read once, and never changes
+    return dataclasses.replace(config, path=path if is_file else None, notes=notes)
 
 
 def _read(path: Path) -> tuple[str, int]:

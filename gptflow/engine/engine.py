@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Literal, Self
@@ -68,7 +69,9 @@ class Engine:
         in_flight = MOST_IN_FLIGHT if concurrency == "auto" else concurrency
         self._config = config
         self._clock = clock
-        self._emit = on_event or (lambda _: None)
+        self._on_event = on_event or (lambda _: None)
+        self._ordered: RunStopped | None = None
+        """Why someone told the engine to stop, or to send no call that has to wait."""
         self._client = open_client(timeout_s=timeout_s, connections=in_flight)
         self._pool = KeyPool(
             config.keys, config.start_index, strategy=strategy, adaptive=is_adaptive
@@ -113,8 +116,10 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         self._pause.cancel()
         self._caller.close()
-        await self._open.aclose()
-        await self._client.aclose()
+        try:
+            await self._open.aclose()
+        finally:
+            await self._client.aclose()
 
     @property
     def in_flight(self) -> int:
@@ -139,10 +144,12 @@ class Engine:
 
         Calls that are on the wire come back first: they may be paid already.
         """
+        self._ordered = reason
         self._caller.stop(reason)
 
     def drain(self, reason: RunStopped) -> None:
         """Lets a call that cannot be sent at once fail with `reason`, now and from now on."""
+        self._ordered = reason
         self._caller.drain(reason)
 
     def reload(self, config: Config) -> None:
@@ -186,13 +193,15 @@ class Engine:
         Unlike openai's own they survive pickling, without their causes.
 
         Raises:
+            RunStopped: `stop` or `drain` was called.
             openai.OpenAIError: the class that fits: RateLimitError, BadRequestError,
                 AuthenticationError, APITimeoutError, APIConnectionError ...
         """
         try:
             answer = await self._caller.answer(call, wire.encode(call), prefer)
         except RunStopped as stopped:
-            if self._caller.last_loss is None:
+            is_ordered = self._ordered is not None and self._ordered.message == stopped.message
+            if is_ordered or self._caller.last_loss is None:
                 raise
             lost = Failure(FailureKind.REJECTED, stopped.message)
             answer = Lost(lost, *self._caller.last_loss)
@@ -204,6 +213,13 @@ class Engine:
         for told in answer.failure.history:
             error.add_note(told)
         raise error
+
+    def _emit(self, event: Event) -> None:
+        """Tells who listens. A listener that fails must not cost a lease, or end a pause."""
+        try:
+            self._on_event(event)
+        except Exception:
+            logging.getLogger("gptflow").exception("a listener failed on %r", event)
 
     def _no_key_left(self, lost: NoKey) -> bool:
         """Whether the calls wait, in the hope that the keys change."""

@@ -110,9 +110,11 @@ class Outage:
         self._fail(reason)
 
     def close(self) -> None:
-        """Ends the probing."""
+        """Ends the probing, and cancels the calls that are held."""
         if self._probing is not None:
             self._probing.cancel()
+        for turn in self._held:
+            turn.cancel()
 
     def _end(self) -> None:
         assert self._probing is not None  # answered() asks

@@ -172,7 +172,7 @@ class Worker:
         self._uncommitted.add(saved)
         saved.add_done_callback(self._uncommitted.discard)
         event = RowEnded(result.position, result.status, result.failure)
-        saved.add_done_callback(lambda done: None if done.exception() else self._emit(event))
+        saved.add_done_callback(lambda done: None if _has_failed(done) else self._emit(event))
         if len(self._uncommitted) > MAX_UNCOMMITTED:
             await saved  # a slow disk holds the rows back, instead of filling the memory
 
@@ -222,10 +222,15 @@ class Worker:
             if failed.reply is not None:
                 await self._archive.save_reply(call, failed.reply)
             raise
+        saved = self._archive.save_reply(call, reply)
         if not self._stopping and self._width.is_narrow(len(self._lanes)):
             self._open_lane()
-        await self._archive.save_reply(call, reply)
+        await saved
         return reply
+
+
+def _has_failed(saved: asyncio.Future[None]) -> bool:
+    return saved.cancelled() or saved.exception() is not None
 
 
 def _result(

@@ -204,23 +204,6 @@ def test_closing_cancels_those_who_still_wait() -> None:
     run(steps, ("a", "big"))
 
 
-def test_on_hold_no_call_goes_until_it_is_resumed() -> None:
-    async def steps(line: Dispatcher, _: Time) -> None:
-        line.hold()
-        waiting = await started(line, "big", "big")
-        line.settle(await resumed(line, waiting), None)
-
-        assert line.in_line == 0
-
-    async def resumed(line: Dispatcher, waiting: list[asyncio.Task[Lease]]) -> Lease:
-        assert line.in_line == 2
-        assert not any(task.done() for task in waiting)
-        line.resume()
-        return (await asyncio.gather(*waiting))[0]
-
-    run(steps, ("a", "big"))
-
-
 def test_a_line_without_a_key_may_wait_until_there_are_others() -> None:
     async def steps(line: Dispatcher, _: Time) -> None:
         line.settle(await line.lease("big"), verdict(VerdictKind.EXHAUSTED))

@@ -435,3 +435,55 @@ def test_a_key_that_a_server_quotes_is_seen_nowhere(serve: Serve, respond: Respo
     assert "…nary" in seen
     assert A not in seen
     assert A.encode() not in pickle.dumps((failure, rig.events))
+
+
+def test_no_call_is_sent_once_all_was_stopped_though_it_had_its_lease(
+    serve: Serve, respond: Respond, requests: list[bytes]
+) -> None:
+    rig = Rig(serve({A: [respond(401, error("no", "invalid_api_key"))], "*": [respond()]}), (A, B))
+
+    async def steps() -> list[object]:
+        async with rig.engine(max_in_flight=1) as engine:
+
+            def stop(event: Event) -> None:
+                if isinstance(event, KeyRetired):  # the lease has just gone to the next in line
+                    engine.stop(RunStopped("enough"))
+
+            engine._on_event = stop
+            asked = [engine.ask(CALL), engine.ask(CALL)]
+            return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    assert [str(end) for end in asyncio.run(steps())] == ["enough"] * 2
+    assert len(requests) == 1
+
+
+def test_a_listener_that_fails_costs_no_lease(
+    serve: Serve, respond: Respond, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig(serve(respond()))
+
+    def fails(event: Event) -> None:
+        raise ValueError(event)
+
+    async def steps() -> list[Reply]:
+        async with rig.engine(max_in_flight=1) as engine:
+            engine._on_event = fails
+            return [await asyncio.wait_for(engine.ask(CALL), 10) for _ in range(2)]
+
+    assert len(asyncio.run(steps())) == 2
+    assert "a listener failed" in caplog.text
+
+
+def test_who_orders_a_stop_hears_of_that_and_not_of_a_key_lost_before(
+    serve: Serve, respond: Respond
+) -> None:
+    rig = Rig(serve({A: [respond(401, error("no", "invalid_api_key"))], "*": [respond()]}), (A, B))
+
+    async def steps() -> None:
+        async with rig.engine() as engine:
+            await engine.complete(CALL)
+            engine.stop(RunStopped("enough"))
+            await engine.complete(CALL)
+
+    with pytest.raises(RunStopped, match="enough"):
+        asyncio.run(steps())
