@@ -65,9 +65,7 @@ def test_a_run_waits_for_a_good_config_and_loses_nothing(
     assert process.poll() is None
 
     project.write_config(GOOD)
-    written_s = time.monotonic()
     until(lambda: any(entry.key == "good" for entry in project.requests), process)
-    assert time.monotonic() - written_s < 5  # within a second, on a machine that has one to spare
 
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
