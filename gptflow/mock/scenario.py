@@ -128,6 +128,11 @@ class KeyRule(ScenarioPart):
     organization: str | None = Field(
         default=None, description="Keys of one organization share one allowance."
     )
+    per: Literal["model", "key"] = Field(
+        default="model",
+        description="model: each model has an allowance of its own, as with OpenAI. key: all share "
+        "one.",
+    )
     models: list[str] | None = Field(
         default=None, description="The models that it may use; the others give model_no_access."
     )
@@ -201,11 +206,11 @@ class Scenario(ScenarioPart):
     def _one_allowance_for_each_organization(self) -> Scenario:
         seen: dict[str, tuple[Any, ...]] = {}
         for rule in self.keys.values():
-            allowance = (rule.rpm, rule.tpm, rule.burst, rule.window)
+            allowance = (rule.rpm, rule.tpm, rule.burst, rule.window, rule.per)
             if rule.organization and seen.setdefault(rule.organization, allowance) != allowance:
                 raise ValueError(
                     f"the keys of organization {rule.organization} share one allowance, so they "
-                    "need the same rpm, tpm, burst and window"
+                    "need the same rpm, tpm, burst, window and per"
                 )
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -77,7 +78,7 @@ class Simulator:
         self._reply = reply
         self._replier = Replier(scenario.reply, scenario.seed)
         self._latencies = random.Random(scenario.seed)  # noqa: S311 - repeatable, not secret
-        self._allowances = _allowances(scenario, now_s)
+        self._allowances = _Allowances(scenario.keys, now_s)
         self._failures = FailureScript(scenario.failures, scenario.seed)
         self._first_s: float | None = None
         """When the first request came."""
@@ -103,7 +104,7 @@ class Simulator:
         if name is not None:
             return self._fail(name, request, moment)
         rule = self._scenario.keys.get(request.key) or _NO_RULE
-        allowance = self._allowances.get(request.key)
+        allowance = self._allowances.of(request)
         refusal = allowance.take(request.tokens, moment.now_s) if allowance else None
         told = allowance.headers(rule.headers, moment.unix_s) if allowance else []
         if refusal is not None:
@@ -278,18 +279,27 @@ def _masked(key: str) -> str:
     return f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 16 else "*" * 8
 
 
-def _allowances(scenario: Scenario, now_s: float) -> dict[str, Allowance]:
-    """The allowance of each key that has one; keys of one organization share theirs."""
-    by_owner: dict[str, Allowance] = {}
-    by_key: dict[str, Allowance] = {}
-    for key, rule in scenario.keys.items():
-        if rule.rpm is None and rule.tpm is None:
-            continue
-        kind = KINDS[rule.window]
-        requests, tokens = (
-            kind(limit, rule.burst, now_s) if limit is not None else None
-            for limit in (rule.rpm, rule.tpm)
-        )
-        owner = f"organization {rule.organization}" if rule.organization else f"key {key}"
-        by_key[key] = by_owner.setdefault(owner, Allowance(requests, tokens))
-    return by_key
+class _Allowances:
+    """What each key that has limits may still ask; keys of one organization share it."""
+
+    def __init__(self, rules: Mapping[str, KeyRule], began_s: float) -> None:
+        """`began_s`: when all were whole, and the first windows began."""
+        self._began_s = began_s
+        self._rules = {key: rule for key, rule in rules.items() if rule.rpm or rule.tpm}
+        self._by_owner: dict[tuple[str, str], Allowance] = {}
+
+    def of(self, request: Request) -> Allowance | None:
+        """The allowance that a request counts against."""
+        rule = self._rules.get(request.key)
+        if rule is None:
+            return None
+        owner = f"organization {rule.organization}" if rule.organization else f"key {request.key}"
+        place = owner, request.model if rule.per == "model" else ""
+        if place not in self._by_owner:
+            kind = KINDS[rule.window]
+            requests, tokens = (
+                kind(limit, rule.burst, self._began_s) if limit is not None else None
+                for limit in (rule.rpm, rule.tpm)
+            )
+            self._by_owner[place] = Allowance(requests, tokens)
+        return self._by_owner[place]

@@ -149,6 +149,14 @@ def test_a_fixed_window_comes_back_all_at_once() -> None:
     assert ask.failures(["x"] * 4) == [None] * 3 + ["rate_limit_rpm"]
 
 
+@pytest.mark.parametrize(("per", "status"), [("model", 200), ("key", 429)])
+def test_models_have_allowances_of_their_own_or_share_one(per: str, status: int) -> None:
+    ask = Asking(keys={"sk-one": {"rpm": 60, "burst": "1s", "per": per}})
+    assert ask("x", model="small").status == 200
+    assert ask("x", model="small").status == 429
+    assert ask("x", model="large").status == status
+
+
 def test_a_fixed_window_tells_when_it_ends_and_can_be_short() -> None:
     ask = Asking(keys={"sk-one": {"rpm": 60, "tpm": 6000, "window": "fixed", "burst": "10s"}})
     ask.now_s += 34
