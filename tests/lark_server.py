@@ -11,6 +11,8 @@ from typing import Any, Self
 
 TOKEN = "canary-hook-9f2c4e"
 """In the path of every hook here: it may occur nowhere else."""
+HANG_S = 20.0
+"""How long a reply that hangs holds its connection, if nobody ends the server before."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         received = Received(json.loads(content), len(content), self.path, time.monotonic())
         reply = lark.take(received)
         if reply.hangs:
-            lark.over.wait(20)
+            lark.over.wait(HANG_S)
             return
         lark.over.wait(reply.delay_s)
         self.send_response(reply.status)

@@ -71,15 +71,15 @@ class Messenger:
             return True
         with self._turn:
             thread = self._thread
-        if thread is None:
+        if thread:
+            self._closing.set()
+            thread.join(max(timeout_s, 0))
+        if not self._waiting and not (thread and thread.is_alive()):
             return True
-        self._closing.set()
-        thread.join(max(timeout_s, 0))
-        if thread.is_alive():
-            _BUSY.discard(self)  # the end of the process does not wait for the same again
-            if timeout_s > 0 and not self._is_in_trouble:
-                self._say(f"Lark did not take all messages within {timeout_s:.2g} s")
-        return not thread.is_alive()
+        _BUSY.discard(self)  # the end of the process does not wait for the same again
+        if timeout_s > 0 and not self._is_in_trouble:
+            self._say(f"Lark did not take all messages within {timeout_s:.2g} s")
+        return False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Messenger, (self._bot,)
@@ -111,13 +111,23 @@ class Messenger:
             self._thread = thread
 
     def _work(self) -> None:
-        while message := self._next():
-            try:
-                self._bot.deliver(message)
-            except LarkError as error:
-                self._tell(error)
-            else:
-                self._is_in_trouble = False
+        try:
+            while message := self._next():
+                self._deliver(message)
+        finally:  # whatever ended it, the next message finds no dead thread
+            with self._turn:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _deliver(self, message: Message) -> None:
+        try:
+            self._bot.deliver(message)
+        except LarkError as error:
+            self._tell(error)
+        except Exception as error:  # noqa: BLE001 (its words may be anything, a hook's too)
+            self._tell(LarkError(f"a message could not be sent ({type(error).__name__})"))
+        else:
+            self._is_in_trouble = False
 
     def _next(self) -> Message | None:
         """The next message, joined with those behind it if they are many."""

@@ -29,21 +29,26 @@ def post(hook: Hook, body: bytes, timeout_s: float) -> Answer | str:
 
     `timeout_s` bounds connecting, each wait for a byte, and the whole of the answer's body.
     """
+    try:
+        with _unlogged():
+            return _tried(hook, body, timeout_s)
+    except Exception as error:  # noqa: BLE001 (an import may fail; and no text with the URL goes on)
+        return f"the request to {hook.host} failed ({type(error).__name__})"
+
+
+def _tried(hook: Hook, body: bytes, timeout_s: float) -> Answer | str:
     import requests
 
-    with _unlogged():
-        try:
-            return _posted(hook, body, timeout_s)
-        except requests.exceptions.ProxyError:
-            return f"the proxy on the way to {hook.host} cannot be reached"
-        except requests.exceptions.SSLError:
-            return f"the TLS certificate of {hook.host} is not accepted"
-        except requests.exceptions.Timeout:
-            return f"{hook.host} did not answer within {timeout_s:g} s"
-        except requests.exceptions.ConnectionError:
-            return f"{hook.host} cannot be reached, or closed the connection"
-        except Exception as error:  # noqa: BLE001 (any other text may hold the URL as well)
-            return f"the request to {hook.host} failed ({type(error).__name__})"
+    try:
+        return _posted(hook, body, timeout_s)
+    except requests.exceptions.ProxyError:
+        return f"the proxy on the way to {hook.host} cannot be reached"
+    except requests.exceptions.SSLError:
+        return f"the TLS certificate of {hook.host} is not accepted"
+    except requests.exceptions.Timeout:
+        return f"{hook.host} did not answer within {timeout_s:g} s"
+    except requests.exceptions.ConnectionError:
+        return f"{hook.host} cannot be reached, or closed the connection"
 
 
 def _posted(hook: Hook, body: bytes, timeout_s: float) -> Answer | str:

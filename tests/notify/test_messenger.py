@@ -7,12 +7,15 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from gptflow.notify.lark import LarkBot
-from gptflow.notify.messenger import EXIT_S, MOST_SINGLY, MOST_WAITING, Messenger
-from tests.lark_server import TOKEN, LarkServer, Reply
+from gptflow.notify.messenger import MOST_SINGLY, MOST_WAITING, Messenger
+from tests.lark_server import HANG_S, TOKEN, LarkServer, Reply
 
 
 class Troubles(list[str]):
@@ -50,15 +53,14 @@ def test_messages_arrive_in_their_order(messenger: Messenger, lark: LarkServer) 
     assert lark.texts == ["one", "two\na card"]
 
 
-def test_nobody_waits_for_an_endpoint_that_hangs(
-    messenger: Messenger, lark: LarkServer, troubles: Troubles
-) -> None:
+def test_nobody_waits_for_an_endpoint_that_hangs(lark: LarkServer, troubles: Troubles) -> None:
     lark.answer_with(Reply(hangs=True))
+    messenger = Messenger(LarkBot(lark.hook, timeout_s=HANG_S), on_trouble=troubles.append)
     began_s = time.monotonic()
     for number in range(50):
         messenger.post(str(number))
     assert not messenger.close(0.1)
-    assert time.monotonic() - began_s < 4
+    assert time.monotonic() - began_s < HANG_S / 2
     assert troubles == ["Lark did not take all messages within 0.1 s"]
 
 
@@ -145,6 +147,39 @@ def test_neither_a_listener_that_raises_nor_warnings_as_errors_hurt_it(lark: Lar
     assert lark.texts[-1] == "heard"
 
 
+def test_a_message_that_cannot_be_said_harms_none_after_it(
+    messenger: Messenger, lark: LarkServer, troubles: Troubles
+) -> None:
+    for _ in range(2):
+        messenger.post_card("a card", "of no colour", color=object())  # type: ignore[arg-type]
+    messenger.post("heard")
+    assert messenger.close(10)
+    assert lark.texts == ["heard"]
+    assert troubles == ["a message could not be sent (TypeError)"]
+
+
+@contextmanager
+def no_more_threads() -> Iterator[None]:
+    """The process can start no thread until the end: no machine has room for such a stack."""
+    threading.stack_size(1 << 46)
+    try:
+        yield
+    finally:
+        threading.stack_size(0)
+
+
+def test_what_waits_for_a_thread_is_not_called_sent_and_goes_later(
+    messenger: Messenger, lark: LarkServer, troubles: Troubles
+) -> None:
+    with no_more_threads():
+        messenger.post("waits")
+        assert not messenger.close(0.1)
+    assert troubles == ["Lark did not take all messages within 0.1 s"]
+    messenger.post("goes")
+    assert messenger.close(10)
+    assert lark.texts == ["waits", "goes"]
+
+
 def test_its_thread_ends_with_its_last_message(messenger: Messenger, lark: LarkServer) -> None:
     messenger.post("hello")
     lark.wait_for(1)
@@ -206,6 +241,27 @@ def test_a_message_at_the_very_end_hurts_nobody(lark: LarkServer) -> None:
     assert stderr == ""
 
 
+WITHOUT_REQUESTS = """
+import sys
+sys.path.insert(0, {folder!r})
+{says}
+assert messenger.close(10)
+sys.path.remove({folder!r})
+messenger.post("heard")
+assert messenger.close(10)
+"""
+
+
+def test_a_package_that_cannot_be_imported_costs_one_message(
+    lark: LarkServer, tmp_path: Path
+) -> None:
+    (tmp_path / "requests.py").write_text("raise RuntimeError('no file can be opened')")
+    stderr, _ = run(WITHOUT_REQUESTS.format(folder=str(tmp_path), says=SAYS), lark)
+    assert lark.texts == ["heard"]
+    assert "the request to 127.0.0.1 failed (RuntimeError)" in stderr
+    assert "Traceback" not in stderr
+
+
 def test_messages_go_out_before_the_process_ends(lark: LarkServer) -> None:
     stderr, _ = run(SAYS, lark)
     assert (lark.texts, stderr) == (["last words"], "")
@@ -214,7 +270,7 @@ def test_messages_go_out_before_the_process_ends(lark: LarkServer) -> None:
 def test_a_process_does_not_wait_long_for_an_endpoint_that_hangs(lark: LarkServer) -> None:
     lark.answer_with(Reply(hangs=True))
     stderr, took_s = run(SAYS, lark)
-    assert took_s < EXIT_S + 10  # a slow start; the endpoint would take 20 s
+    assert took_s < HANG_S
     assert stderr.count("did not take all messages within 3 s") == 1
     assert "Traceback" not in stderr
 
