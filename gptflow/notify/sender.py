@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from gptflow.notify.lark import LarkBot
 from gptflow.notify.messenger import Messenger
+from gptflow.notify.quote import quoted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -141,21 +142,15 @@ def _ending(error: BaseException, after: str) -> tuple[str, ...]:
     trace = error.__traceback__ and error.__traceback__.tb_next
     trace = trace and trace.tb_next
     lines = traceback.format_exception(type(error), error, trace, limit=-8)
-    text = _quoted("".join(lines).rstrip()[-MOST_TRACEBACK:], MOST_TRACEBACK)
+    text = quoted("".join(lines).rstrip()[-MOST_TRACEBACK:], MOST_TRACEBACK)
     return (f"crashed after {after}: {type(error).__name__}", text)
 
 
 def _described(result: object) -> str:
     try:
-        return _quoted(_SHORT.repr(result), MOST_RETURN)
+        return quoted(_SHORT.repr(result), MOST_RETURN)
     except Exception:  # noqa: BLE001 (a value's own code must not fail the work that made it)
         return f"a {type(result).__name__}"
-
-
-def _quoted(text: str, most: int) -> str:
-    """A text that someone else wrote, shortened. "<at user_id=all>" in it mentions nobody."""
-    text = text if len(text) <= most else f"{text[:most]}…"
-    return text.replace("<at", "< at")
 
 
 def _duration(seconds: float) -> str:

@@ -27,6 +27,7 @@ from gptflow.errors import GptflowError, UsageError
 from gptflow.notify.lark import LarkBot
 from gptflow.notify.message import Color
 from gptflow.notify.messenger import Messenger
+from gptflow.notify.quote import quoted
 from gptflow.pipeline.texts import shown_path
 from gptflow.records import FailureKind
 from gptflow.runner.begin import Beginning
@@ -41,7 +42,7 @@ from gptflow.spec.model import Spec
 from gptflow.spec.notify import LarkSpec, Occasion
 
 MOST_REASON = 1_000
-"""Characters of a reason, which may be a server's words."""
+"""Characters of a reason."""
 
 _KINDS = {
     FailureKind.REJECTED: "rejected by the server",
@@ -175,10 +176,10 @@ def _opening(
 def _happening(event: RunEvent) -> str:
     if isinstance(event, KeysSpent):
         waited = f"waiting for {duration(event.waited_s)}" if event.waited_s else ""
-        return _shortened("\n".join(filter(None, (event.message, event.hint, waited))))
+        return _reason("\n".join(filter(None, (event.message, event.hint, waited))))
     if isinstance(event, ConfigBroken):
-        return f"{_shortened(_first_line(event.message))}\nthe keys stay as they were"
-    return _shortened(news(event) or "")
+        return f"{_reason(_first_line(event.message))}\nthe keys stay as they were"
+    return _reason(news(event) or "")
 
 
 def _result(summary: RunSummary) -> str:
@@ -192,7 +193,7 @@ def _result(summary: RunSummary) -> str:
 def _broken_off(summary: RunSummary) -> str:
     """Why the run ended before its rows did."""
     if summary.message:
-        why = _shortened(summary.message)
+        why = _reason(summary.message)
     else:
         why = f"by {signal.Signals(summary.signal or signal.SIGINT).name}"
     return f"{why}\n{_counts(summary)}\nthe same command goes on from there"
@@ -201,7 +202,7 @@ def _broken_off(summary: RunSummary) -> str:
 def _crash(error: BaseException) -> str:
     """Why there is no result: a person's mistake in its own words, of anything else the name."""
     if isinstance(error, GptflowError):
-        return _shortened(_first_line(error.message))
+        return _reason(_first_line(error.message))
     return f"{type(error).__name__}; what is done is stored"
 
 
@@ -231,5 +232,6 @@ def _first_line(message: str) -> str:
     return message.partition("\n")[0]
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= MOST_REASON else f"{text[:MOST_REASON]}…"
+def _reason(text: str) -> str:
+    """Why something happened, which may be a server's words."""
+    return quoted(text, MOST_REASON)

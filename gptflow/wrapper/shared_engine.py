@@ -16,6 +16,7 @@ from gptflow.engine.engine import Engine
 from gptflow.engine.events import Event
 from gptflow.errors import ConfigError, GptflowError, RunStopped, UsageError
 from gptflow.notify.messenger import Messenger
+from gptflow.notify.quote import quoted
 from gptflow.records import Reply
 from gptflow.wrapper.news import news_of
 from gptflow.wrapper.portal import Portal
@@ -143,7 +144,7 @@ def _tell(messenger: Messenger | None, origin: str, event: Event) -> None:
     if news:
         logging.getLogger("gptflow").warning(news)
         if messenger:
-            messenger.post(f"gptflow, {origin}: {news}")
+            messenger.post(f"gptflow, {origin}: {quoted(news)}")
 
 
 def _let_go(portals: dict[int, Portal[Engine]]) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from gptflow.notify.messenger import EXIT_S
 from gptflow.notify.sender import lark_sender
-from tests.lark_server import TOKEN, LarkServer, Reply
+from tests.lark_server import HANG_S, TOKEN, LarkServer, Reply
 
 
 class Boom(Exception):
@@ -239,7 +238,7 @@ print(time.monotonic() - began_s)
         timeout=60,
         check=True,
     )
-    assert float(done.stdout) < 4
-    assert time.monotonic() - began_s < EXIT_S + 10
+    assert float(done.stdout) < HANG_S / 2
+    assert time.monotonic() - began_s < HANG_S
     assert done.stderr.count("Warning: ") == 1
     assert TOKEN not in done.stderr

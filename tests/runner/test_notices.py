@@ -31,7 +31,7 @@ from gptflow.runner.tally import Tally
 from gptflow.spec.notify import LarkSpec, Occasion
 from gptflow.store.record import FailureGroup
 from gptflow.store.store import Store
-from tests.lark_server import TOKEN, LarkServer, Reply
+from tests.lark_server import HANG_S, TOKEN, LarkServer, Reply
 from tests.project import serving
 from tests.runner.conftest import SPEC, Folder
 
@@ -190,6 +190,26 @@ def test_keys_and_outages_are_told_a_message_each(telling: Telling, lark: LarkSe
     assert "canary" not in text
 
 
+CALL = '<at user_id="all">everyone</at>'
+
+
+def test_a_servers_words_call_nobody_however_they_are_sent(
+    begun: Telling, lark: LarkServer
+) -> None:
+    lark.answer_with(Reply(9499), Reply())  # a card is refused, and goes as text
+    with begun(on=["exhausted", "failure"]) as notices:
+        notices.hear(KeyExhausted("main", CALL))
+        lark.wait_for(2)
+        for event in (KeyRetired("old", CALL), KeysSpent(CALL, CALL, 0.0), OutageBegan(CALL)):
+            notices.hear(event)
+        notices.end(replace(SUMMARY, status=Ending.STOPPED, message=CALL.upper()))
+    text = "\n".join(lark.texts)
+    assert lark.received[1].body["msg_type"] == "text"
+    assert text.count('< at user_id="all">everyone') == 5 + 1
+    assert "< AT USER_ID" in text
+    assert "<at" not in text.lower()
+
+
 def test_ten_thousand_errors_are_no_storm(begun: Telling, lark: LarkServer) -> None:
     failure = Failure(FailureKind.REJECTED, "a secret row")
     retried = CallRetried("label", "m", "main", 1, 0.1, 500, "a secret row")
@@ -254,7 +274,7 @@ def test_a_dead_hook_holds_a_run_up_by_seconds_and_is_told_once(
     with Notices("reviews", spec, troubles.append) as notices:
         for _ in range(20):
             notices.hear(KeyExhausted("main", "no money"))
-    assert time.monotonic() - began_s < 9
+    assert time.monotonic() - began_s < HANG_S / 2
     assert len(troubles) == 1
     assert TOKEN not in "".join(troubles)
 

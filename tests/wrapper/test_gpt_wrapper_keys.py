@@ -81,6 +81,20 @@ def test_a_hook_may_be_a_bot_that_signs(serve: Serve, lark: LarkServer) -> None:
     assert lark.received[0].body["sign"]
 
 
+def test_the_words_of_a_server_call_nobody_in_the_group(serve: Serve, lark: LarkServer) -> None:
+    api = serve(models=["m"])
+    asked = CHAT | {"engine": '<at user_id="all">'}  # which the server's refusal quotes
+
+    with (
+        api.wrapper(lark_hook=lark.hook, key_wait_s=0) as wrapper,
+        pytest.raises(Exception, match=r"404|403"),
+    ):
+        wrapper.complete(**asked)
+    (text, *_) = lark.wait_for(1)
+    assert '< at user_id="all">' in text
+    assert "<at" not in text
+
+
 def test_a_dead_hook_harms_no_call(serve: Serve) -> None:
     api = serve(keys={"sk-spent-1": SPENT})
     api.write_config("sk-spent-1", "sk-fresh-2")
