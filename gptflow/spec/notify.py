@@ -34,7 +34,7 @@ class LarkSpec(SpecModel):
     on: list[Occasion] = Field(
         default=list(get_args(Occasion)),
         description="What to tell: start, finish, failure (the run stopped or crashed), exhausted "
-        "(keys without money, no usable key, an outage). Without it all of them.",
+        "(keys that are spent or out, no usable key, an outage). Without it all of them.",
     )
     base_wait_s: float = Field(
         default=30,

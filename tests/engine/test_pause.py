@@ -47,8 +47,8 @@ class Bench:
     heard: list[Event] = field(default_factory=list)
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def write(self, *keys: str) -> None:
-        listed = [{"name": k[3:8], "api_key": k, "base_url": self.base_url} for k in keys]
+    def write(self, *keys: str, **more: object) -> None:
+        listed = [{"name": k[3:8], "api_key": k, "base_url": self.base_url, **more} for k in keys]
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps({"key_list": listed}))
         new.replace(self.file)
@@ -165,6 +165,26 @@ def test_a_spent_key_whose_entry_is_the_same_is_not_asked_again(
             assert sum(SPENT.encode() in request for request in requests[before:]) == 0
 
     asyncio.run(steps())
+
+
+def test_a_spent_key_comes_back_as_the_hint_says(
+    tmp_path: Path, serve: Serve, respond: Respond
+) -> None:
+    spent = respond(429, json.dumps(QUOTA).encode())
+    bench = Bench(tmp_path / "config.json", serve({"*": [spent, respond()]}))
+    bench.write(SPENT)
+
+    async def steps() -> Reply:
+        async with bench.engine() as engine:
+            asked = asyncio.ensure_future(engine.ask(call()))
+            await bench.hears(KeysSpent)
+            bench.write(SPENT, rpm=600)
+            return await asyncio.wait_for(asked, 20)
+
+    assert asyncio.run(steps()).key_name == "spent"
+    (told,) = bench.of(KeysSpent)
+    assert isinstance(told, KeysSpent)
+    assert 'change the entry of one that works again, such as its "rpm"' in told.hint
 
 
 def test_keys_come_and_go_while_others_work(bench: Bench) -> None:
