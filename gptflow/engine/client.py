@@ -20,7 +20,7 @@ from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.request import RequestBuilder
 
 from gptflow.engine import faults
-from gptflow.engine.attempt import Response, TransportFault
+from gptflow.engine.attempt import FaultKind, Response, TransportFault
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.proxies import Proxy
 from gptflow.engine.route import Route, Routes
@@ -107,7 +107,10 @@ class Client:
         if isinstance(route, TransportFault):
             return route
         if route.proxy not in self._by_proxy:
-            self._by_proxy[route.proxy] = self._connections(route.proxy)
+            try:
+                self._by_proxy[route.proxy] = self._connections(route.proxy)
+            except ValueError:  # of pyreqwest, for a name that no look-up takes
+                return TransportFault(FaultKind.PROXY, f"{route.proxy} has no valid name")
         return _Target(
             key=key,
             route=route,

@@ -81,7 +81,7 @@ class ForkedClient:
             return faults.late(route, began=began)
         except self._http.RequestError as error:
             return self._fault_of(error, route)
-        except ImportError:  # of httpx, for a proxy that speaks SOCKS
+        except (ImportError, ValueError):  # of httpx, for a proxy that speaks SOCKS
             told = f"{route.proxy} cannot be used in a process that was forked"
             return TransportFault(FaultKind.PROXY, told)
         return faults.received(route, Response(response.status_code, response.headers, content))

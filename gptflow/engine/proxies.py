@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -12,6 +13,7 @@ from gptflow.errors import ConfigError
 
 _SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 _PORTS = {"http": 80, "https": 443}
+_NAME = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
         port = proxy.port
     except ValueError:
         proxy, port = SplitResult("", "", "", "", ""), None
-    if proxy.scheme not in _SCHEMES or not proxy.hostname:
+    if proxy.scheme not in _SCHEMES or not proxy.hostname or not _is_host(proxy.hostname):
         raise ConfigError(
             f"{variable} holds no URL of a proxy",
             hint=f"correct it, such as {variable}=http://proxy.example:3128, or unset it",
@@ -78,6 +80,15 @@ def _named(scheme: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
 def _read(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
     found = name if name in environ else name.upper()
     return found, environ.get(found, "").strip()
+
+
+def _is_host(text: str) -> bool:
+    """Whether connections can be opened to it: an address without a zone, or a name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
+    return "%" not in text
 
 
 def _is_here(target: SplitResult) -> bool:

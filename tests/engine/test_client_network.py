@@ -352,6 +352,26 @@ def test_a_variable_that_names_no_proxy_is_told_and_nothing_is_sent(
     assert requests == []
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "socks4://127.0.0.1:1",
+        "socks4a://127.0.0.1:1",
+        "socks5://127.0.0.1:1",
+        "http://exa mple:3128",
+        "http://xn--a:3128",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_a_fault(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    told = fault(wire, "http://api.example.com/v1")
+
+    assert told.kind in (FaultKind.PROXY, FaultKind.CONNECT)
+    assert "HTTP_PROXY" in told.message
+
+
 def test_a_handshake_that_stalls_is_no_connection(wire: Wire, listen: Listen) -> None:
     over = threading.Event()
 

@@ -50,6 +50,8 @@ def test_a_header_of_a_visitor_is_no_proxy_of_a_cgi_program() -> None:
         ("http://proxy.example/", "http://proxy.example"),
         ("socks5h://127.0.0.1:1080", "socks5h://127.0.0.1:1080"),
         ("http://[::1]:3128", "http://[::1]:3128"),
+        ("http://my_proxy-1:3128", "http://my_proxy-1:3128"),
+        ("http://bücher.example:3128", "http://bücher.example:3128"),
     ],
 )
 def test_a_proxy_is_named_in_several_ways(text: str, expected: str) -> None:
@@ -66,7 +68,17 @@ def test_user_and_password_are_read_and_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ftp://me:secret@h:1", "http://me:secret@", "http://me:secret@h:x"]
+    "text",
+    [
+        "ftp://me:secret@h:1",
+        "http://me:secret@",
+        "http://me:secret@h:x",
+        "http://me:secret@exa mple:3128",
+        "http://me:secret@ex_ample%zz:3128",
+        "http://me:secret@999.1.1.1:3128",
+        "http://me:secret@[fe80::1%eth0]:3128",
+        "http://me:secret@a|b:3128",
+    ],
 )
 def test_what_is_no_proxy_is_an_error_without_its_text(text: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY holds no URL of a proxy") as caught:
