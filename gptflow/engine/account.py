@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 
 import msgspec
@@ -13,6 +14,7 @@ from gptflow.engine.bucket import BLIND_PACE, BUNCH_S, Bucket, Mark, Since
 from gptflow.engine.learned_rate import LearnedRate
 from gptflow.engine.limit_headers import REQUESTS, TOKENS, LimitReader, Told
 from gptflow.engine.limits import StatedLimit, stated_limit
+from gptflow.engine.quota import Quota, ResetWatch
 from gptflow.engine.verdicts import Verdict
 
 LONGEST_GUESS_S = 60.0
@@ -76,7 +78,8 @@ class Account:
         """Calls sent so far."""
         self.tokens = 0.0
         """What they were estimated at."""
-        self.buckets: dict[str, Bucket] = {}
+        self.buckets: dict[str, Bucket | Quota] = {}
+        self._watches: defaultdict[str, ResetWatch] = defaultdict(ResetWatch)
         self.reader = LimitReader()
         self.waiting: list[str] = []
         """Names of keys without a call in flight that wait until another one's lease comes back."""
@@ -152,6 +155,8 @@ class Account:
         self._heard = sent.bunch.at
         for told in limits:
             bucket = self.buckets.get(told.unit)
+            if isinstance(bucket, Bucket) and self._watches[told.unit].is_window(told):
+                bucket = self.buckets[told.unit] = Quota(bucket.ratio)
             if bucket is None:
                 per_s = (told.limit or told.remaining + 1) / 60
                 bucket = Bucket(per_s, told.remaining, now, learns_ratio=told.unit != REQUESTS)
@@ -259,7 +264,7 @@ class Account:
         if bucket is None:
             bucket = Bucket(per_s, per_s * _BURST_S, now, learns_ratio=stated.of_tokens)
             self.buckets[unit] = bucket
-        if bucket.pace == BLIND_PACE:
+        if isinstance(bucket, Bucket) and bucket.pace == BLIND_PACE:
             bucket.per_s = per_s
             if stated.of_tokens and stated.requested and sent.tokens:
                 bucket.ratio = stated.requested / sent.tokens
