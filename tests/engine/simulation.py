@@ -23,23 +23,23 @@ WALL = 1_700_000_000.0
 
 @dataclass(slots=True)
 class Limit:
-    """A server's bucket, or its window of a minute."""
+    """A server's bucket, or its window."""
 
     per_minute: float
     burst_s: float = 1.0
-    window: bool = False
+    window_s: float = 0.0
     unit: str = "requests"
     level: float = field(init=False)
     at: float = 0.0
     capacity: float = field(init=False)
 
     def __post_init__(self) -> None:
-        whole = self.per_minute if self.window else self.per_minute * self.burst_s / 60
+        whole = self.per_minute * (self.window_s or self.burst_s) / 60
         self.capacity = self.level = max(1.0, whole)
 
     def refill(self, now: float) -> None:
-        if self.window:
-            if int(now // 60) != int(self.at // 60):
+        if self.window_s:
+            if now // self.window_s != self.at // self.window_s:
                 self.level = self.capacity
         else:
             self.level = min(self.capacity, self.level + (now - self.at) * self.per_minute / 60)
@@ -48,11 +48,14 @@ class Limit:
     def wait_s(self, cost: float, now: float) -> float:
         if self.level >= cost - 1e-9:
             return 0.0
-        return 60 - now % 60 if self.window else (cost - self.level) * 60 / self.per_minute
+        return self._left_s(now) if self.window_s else (cost - self.level) * 60 / self.per_minute
+
+    def _left_s(self, now: float) -> float:
+        return self.window_s - now % self.window_s
 
     def headers(self, style: Style, now: float) -> dict[str, str]:
         missing = self.capacity - self.level
-        reset_s = 60 - now % 60 if self.window else missing * 60 / self.per_minute
+        reset_s = self._left_s(now) if self.window_s else missing * 60 / self.per_minute
         remaining = str(max(0, math.floor(self.level)))
         if style == "anthropic":
             moment = _iso(now + reset_s)

@@ -81,9 +81,31 @@ def test_whatever_the_burst_the_sum_of_the_limits_is_reached(
 
 
 def test_a_window_that_fills_at_once_is_used_up_and_waited_for() -> None:
-    outcome = simulated(requests_a_minute(window=True), rows=6000, latency=noisy(0.2))
+    outcome = simulated(requests_a_minute(window_s=60.0), rows=6000, latency=noisy(0.2))
 
     assert outcome.took_s < 65  # 4,800 in the first minute, the rest as the next one begins
+    assert outcome.refused_share < 0.01
+
+
+@pytest.mark.parametrize("tells_on_answer", [False, True])
+@pytest.mark.parametrize("window_s", [1.0, 10.0])
+def test_short_windows_are_used_to_their_limit(window_s: float, tells_on_answer: bool) -> None:
+    outcome = simulated(
+        requests_a_minute(window_s=window_s),
+        rows=4000,
+        tells_on_answer=tells_on_answer,
+        latency=noisy(0.2),
+    )
+
+    assert outcome.per_s >= 0.95 * SUM_PER_S
+    assert outcome.refused_share < 0.01
+
+
+@pytest.mark.parametrize("hint", ["exact", "retry-after", "none"])
+def test_the_strictest_pace_is_learned_too(hint: str) -> None:
+    outcome = simulated(requests_a_minute(burst_s=0.1), rows=6000, style="silent", hint=hint)
+
+    assert outcome.per_s >= 0.90 * SUM_PER_S
     assert outcome.refused_share < 0.01
 
 
