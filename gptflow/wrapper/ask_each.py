@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gptflow.errors import CallFailed, UsageError
+from gptflow.wrapper.answer_log import AnswerLog
 from gptflow.wrapper.gpt_wrapper import GPTWrapper
-from gptflow.wrapper.round_file import AnswerLog, Item, RoundFiles
+from gptflow.wrapper.question import question
+from gptflow.wrapper.round_file import RoundFiles
+from gptflow.wrapper.round_line import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +58,12 @@ def ask_each(
     with AnswerLog(RoundFiles(round_.fout).of_worker(worker)) as log:
         for item in items:
             try:
-                response = wrapper.completions_with_backoff(
-                    round_.engine, round_.messages(item), **round_.params
-                )
-            except _call_errors() as error:
-                failed.append(Failed(item.id, f"{type(error).__name__}: {error}"))
+                asked = question(round_.engine, round_.messages(item), round_.params)
+                response = wrapper.answer_to(asked)
+            except CallFailed as error:
+                failed.append(Failed(item.id, f"{error.failure.kind}: {error}"))
+            except UsageError as error:  # what no call can have was refused before all
+                failed.append(Failed(item.id, str(error)))
             else:
                 log.add(item, response)
     return failed
-
-
-def _call_errors() -> tuple[type[Exception], ...]:
-    """What says that this call has no answer, though another may. Read only when one is raised."""
-    import openai
-
-    # What no call can have was refused before; this prompt may hold what cannot be sent.
-    return CallFailed, openai.OpenAIError, UsageError

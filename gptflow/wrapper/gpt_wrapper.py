@@ -172,6 +172,17 @@ class GPTWrapper(PipelineMethods):
         """As `complete`, in an event loop: any, and several at the same time."""
         return await self._aask(question(engine, messages, parameters))
 
+    def answer_to(self, asked: Question) -> Any:
+        """As `completions_with_backoff`, for a question that is one already.
+
+        Raises:
+            CallFailed: there is no reply, and will be none.
+            RunStopped: no call can be answered any more.
+        """
+        call, prefer = asked.call, self._prefer
+        reply = self._shared.run(lambda engine: engine.ask(call, prefer=prefer))
+        return self._shared.texts(asked, reply)
+
     def starting_at(self, index: int) -> Self:
         """A wrapper over the same engine that prefers the key at a place, as long as it has room.
 

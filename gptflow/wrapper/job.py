@@ -21,6 +21,9 @@ class Job:
     """What Lark is told that it is; without it, the name of `func`."""
     gives: str = "results"
     """What Lark is told that it gave so many of."""
+    keeps_replies: bool = False
+    """Whether a worker that is told to end lets its call come back first: what it does with the
+    reply is quick, and outlives it."""
     threads_instead: str = "multi_thread_pipeline"
     """What does the same with threads: for hints."""
 

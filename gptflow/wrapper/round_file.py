@@ -1,36 +1,33 @@
 """The files of a single round: one for each worker while it goes on, one with all at its end.
 
-A line is a JSON object with `id`, `system_prompt`, `prompt` and `response`. A line is an answer if
-its first three are those of an item that is asked now; any other, a torn one too, is passed over.
+A third one keeps what is answered, but not asked for by this call: it was paid, and a later call
+may ask for it again.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-import msgspec
+from gptflow.errors import UsageError
+from gptflow.wrapper.answer_log import unwritable
+from gptflow.wrapper.round_line import Answer, Asked, Item, answers_in, is_just, line_of
 
-from gptflow.errors import OutputError, UsageError
 
+class Found(NamedTuple):
+    """The answers that there are already."""
 
-class Item(NamedTuple):
-    """One question of a round."""
-
-    id: int
-    """Its place in the list of prompts, from 0."""
-    system_prompt: Any
-    prompt: Any
+    answers: dict[int, Any]
+    """To the items of this call, by id."""
+    rest: dict[Asked, Answer]
+    """To anything else."""
 
 
 class RoundFiles:
-    """Where a round's answers are: `fout`, and worker0_NAME, worker1_NAME ... beside it."""
+    """Where answers are: `fout`, and worker0_NAME, worker1_NAME ... and .NAME.rest beside it."""
 
     def __init__(self, fout: str | os.PathLike[str]) -> None:
         """Find the place of the files, and make its folder.
@@ -42,6 +39,7 @@ class RoundFiles:
         if not isinstance(fout, str | os.PathLike) or not os.fspath(fout):
             raise UsageError(f"fout is {fout!r}", hint="name the file of the answers: out.jsonl")
         self.fout = Path(os.path.realpath(fout))
+        self.rest = self.fout.with_name(f".{self.fout.name}.rest")
         if self.fout.exists() and not self.fout.is_file():
             kind = "a folder" if self.fout.is_dir() else "not a regular file"
             raise UsageError(f"fout is {fout}, which is {kind}")
@@ -60,135 +58,61 @@ class RoundFiles:
         paths = (path for path in self.fout.parent.iterdir() if name.fullmatch(path.name))
         return sorted(path for path in paths if path.is_file())
 
-    def answers(self, items: Sequence[Item]) -> dict[int, Any]:
-        """What is answered already, by id."""
-        found: dict[int, Any] = {}
-        for path in [*self.of_workers(), self.fout]:
-            for line in _lines(path):
-                if _is_answer(line, items):
-                    found.setdefault(line["id"], line["response"])
+    def find(self, items: Sequence[Item]) -> Found:
+        """What is answered already, in whichever file. The first of several answers counts."""
+        wanted = {item.asked: item.id for item in items}
+        found = Found({}, {})
+        for path in [*self.of_workers(), self.fout, self.rest]:
+            for answer in answers_in(path, counts_itself=path == self.fout):
+                asked = answer.item.asked
+                if asked in wanted:
+                    found.answers.setdefault(wanted[asked], answer.response)
+                else:
+                    found.rest.setdefault(asked, answer)
         return found
 
     def is_finished(self, items: Sequence[Item]) -> bool:
         """Whether `fout` has the answers to these items alone, and no worker's file is left."""
-        if not self.fout.is_file() or self.of_workers():
-            return False
-        ids = [line["id"] if _is_answer(line, items) else None for line in _lines(self.fout)]
-        return ids == list(range(len(items)))
+        return self.fout.is_file() and not self.of_workers() and is_just(self.fout, items)
 
-    def finish(self, items: Sequence[Item], answers: Mapping[int, Any]) -> None:
-        """Writes all answers to `fout`, in order, and removes the workers' files.
+    def finish(self, items: Sequence[Item], found: Found) -> None:
+        """Writes the answers to `items` to `fout`, in order, and removes the workers' files.
 
-        On return they outlive a power cut. Until then `fout` is what it was.
+        On return they outlive a power cut, and so does the rest. Until then `fout` is what it was.
 
         Raises:
-            OutputError: it cannot be written. The workers' files are kept.
+            OutputError: a file cannot be written. The workers' files are kept.
         """
-        part = self.fout.with_name(f"{self.fout.name}.part")
+        kept = {answer.item.asked: answer for answer in answers_in(self.rest, counts_itself=False)}
+        both = kept | found.rest
         try:
-            with part.open("wb") as stream:
-                stream.writelines(_line(item, answers[item.id]) for item in items)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(self.fout)
-            _sync_folder(self.fout.parent)
+            if len(both) > len(kept):  # first: some of it may be in `fout`, which is replaced next
+                self._keep(both)
+            answers = (Answer(item, found.answers[item.id]) for item in items)
+            _write(self.fout, answers, counts_itself=True)
+            if len(both) > len(found.rest):
+                self._keep(found.rest)
             for path in self.of_workers():
                 path.unlink()
         except OSError as error:
             raise unwritable(self.fout, error) from None
 
-
-class AnswerLog:
-    """A worker's file, being written: an answer is with the operating system when it is added."""
-
-    def __init__(self, path: Path) -> None:
-        """Go on with a file, or begin it.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        self._path = path
-        try:
-            self._stream = path.open("ab")
-            if not _ends_line(path):  # torn by a crash: the next answer needs a line of its own
-                self._stream.write(b"\n")
-        except OSError as error:
-            raise unwritable(path, error) from None
-
-    def add(self, item: Item, response: Any) -> None:
-        """Writes an answer.
-
-        Raises:
-            OutputError: it cannot be written, in whole at least.
-        """
-        try:
-            self._stream.write(_line(item, response))
-            self._stream.flush()
-        except OSError as error:
-            raise unwritable(self._path, error) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(OSError):  # after a failed write closing fails once more, which is no news
-            self._stream.close()
+    def _keep(self, rest: Mapping[Asked, Answer]) -> None:
+        if rest:
+            _write(self.rest, rest.values(), counts_itself=False)
+        else:
+            self.rest.unlink()
 
 
-def unwritable(path: Path, error: OSError) -> OutputError:
-    """The error for a file of a round that cannot be written."""
-    return OutputError(
-        f"{path}: cannot be written: {error.strerror or error}",
-        hint="make room, or choose another fout; what is answered is kept in the workers' files "
-        "beside it, and the same call goes on from there",
-    )
-
-
-def _line(item: Item, response: Any) -> bytes:
-    value = {**item._asdict(), "response": response}
-    try:
-        return msgspec.json.encode(value) + b"\n"
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can write as \ud800
-        return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    """Each line decoded; None for one that is no JSON. A file that is not there has none."""
-    with suppress(FileNotFoundError), path.open("rb") as stream:
-        for raw in stream:
-            if raw.strip():
-                yield _decoded(raw)
-
-
-def _decoded(raw: bytes) -> Any:
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        with suppress(ValueError, RecursionError):  # a lone surrogate is fine for json
-            return json.loads(raw)
-        return None
-
-
-def _is_answer(line: Any, items: Sequence[Item]) -> bool:
-    if not isinstance(line, dict) or "response" not in line:
-        return False
-    at = line.get("id")
-    if type(at) is not int or not 0 <= at < len(items):
-        return False
-    return Item(at, line.get("system_prompt"), line.get("prompt")) == items[at]
-
-
-def _ends_line(path: Path) -> bool:
-    with path.open("rb") as stream:
-        if not stream.seek(0, os.SEEK_END):
-            return True
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"
+def _write(path: Path, answers: Iterable[Answer], *, counts_itself: bool) -> None:
+    """Puts a file with these answers in the place of `path`, or leaves it as it is."""
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as stream:
+        stream.writelines(line_of(*answer, counts_itself=counts_itself) for answer in answers)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 
 from gptflow.errors import UsageError
-from gptflow.wrapper.round_file import unwritable
+from gptflow.wrapper.answer_log import unwritable
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems say that have none. That is no reason to refuse to write on them."""
@@ -61,7 +61,9 @@ class RoundLock:
     def recorded(self) -> Settings | None:
         """What the answers so far were asked with; None if nobody knows."""
         try:
-            return msgspec.json.decode(os.pread(self._file, 4096, 0), type=Settings)
+            # Behind its line there may be the end of a longer one: see `record`.
+            line = os.pread(self._file, 4096, 0).partition(b"\n")[0]
+            return msgspec.json.decode(line, type=Settings)
         except msgspec.MsgspecError:
             return None
 
@@ -71,9 +73,11 @@ class RoundLock:
         Raises:
             OutputError: it cannot be written.
         """
+        line = msgspec.json.encode(settings) + b"\n"
         try:
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, msgspec.json.encode(settings), 0)
+            # In this order: a crash between the two must not leave a file that says nothing.
+            os.pwrite(self._file, line, 0)
+            os.ftruncate(self._file, len(line))
         except OSError as error:
             raise unwritable(self._path, error) from None
 

@@ -25,7 +25,8 @@ from gptflow.wrapper.job import Job
 from gptflow.wrapper.main_module import leave_if_imported_by_worker
 from gptflow.wrapper.parameters import json_value
 from gptflow.wrapper.question import question
-from gptflow.wrapper.round_file import Item, RoundFiles
+from gptflow.wrapper.round_file import RoundFiles
+from gptflow.wrapper.round_line import Item, numbered
 from gptflow.wrapper.round_lock import RoundLock, Settings
 
 CHAT = "chat/completions"
@@ -49,9 +50,10 @@ def single_round_multi_thread(  # noqa: PLR0913  # as the original has them
 ) -> list[Any]:
     """GPTWrapper.single_round_multi_thread.
 
-    An answer counts where id, system prompt and prompt are still the same, also one in `fout`
+    An answer counts for the same system prompt and prompt, wherever they stood, also one in `fout`
     itself. If nothing is missing, nothing is asked. Beside `fout` stays a hidden file,
-    .NAME.gptflow, which says what the answers were asked with.
+    .NAME.gptflow, which says what the answers were asked with, and .NAME.rest with answers to
+    prompts that this call does not have.
     """
     count = worker_count("threads_num", threads_num, thread_num)
     crew = Crew("threads", count, config_path, bot_of(kwargs.pop("lark_hook", None)))
@@ -96,7 +98,7 @@ def _items(system_prompts: Iterable[Any] | str | None, prompts: Iterable[Any] | 
             f"there are {len(systems):,} system_prompts for {len(asked):,} prompts",
             hint="give one for each prompt, [None] * len(prompts) for none, or one text for all",
         )
-    return [Item(at, *pair) for at, pair in enumerate(zip(systems, asked, strict=True))]
+    return numbered(zip(systems, asked, strict=True))
 
 
 def _content(value: Any, where: str) -> Any:
@@ -128,20 +130,20 @@ def _answers(crew: Crew, items: Sequence[Item], round_: Round) -> list[Any]:
     """The responses to all items, asking what is missing."""
     files, settings = RoundFiles(round_.fout), _settings(round_)
     with RoundLock(files.fout) as lock:
-        answers = files.answers(items)
-        if answers:
+        found = files.find(items)
+        if found.answers or found.rest:
             _require_same(settings, lock.recorded(), files)
         lock.record(settings)
-        if missing := [item for item in items if item.id not in answers]:
+        if missing := [item for item in items if item.id not in found.answers]:
             failed = _ask(crew, missing, round_)
             if failed:
                 raise _unfinished(failed, len(items), files.fout)
-            answers = files.answers(items)
+            found = files.find(items)
         elif files.is_finished(items):
             _log.warning("%s has all answers already: nothing was asked", files.fout)
-            return [answers[item.id] for item in items]
-        files.finish(items, answers)
-    return [answers[item.id] for item in items]
+            return [found.answers[item.id] for item in items]
+        files.finish(items, found)
+    return [found.answers[item.id] for item in items]
 
 
 def _ask(crew: Crew, items: Sequence[Item], round_: Round) -> list[Failed]:
@@ -151,6 +153,7 @@ def _ask(crew: Crew, items: Sequence[Item], round_: Round) -> list[Failed]:
         (round_,),
         title=f"single round, {round_.fout.name}",
         gives="prompts without an answer",
+        keeps_replies=True,
         threads_instead="single_round_multi_thread",
     )
     return sorted(crew.run(job, dealt(items, crew.count)))
@@ -164,9 +167,9 @@ def _require_same(settings: Settings, recorded: Settings | None, files: RoundFil
     else:
         what = "they were asked with other parameters"
     raise UsageError(
-        f"{files.fout} and the workers' files beside it have answers to these prompts, but {what}",
-        hint=f"give another fout; or delete them to ask again, or .{files.fout.name}.gptflow to "
-        "keep them",
+        f"{files.fout} and the files beside it have answers, but {what}",
+        hint=f"give another fout; or delete it, the workers' files and {files.rest.name} to ask "
+        f"anew, or .{files.fout.name}.gptflow to take the answers as they are",
     )
 
 

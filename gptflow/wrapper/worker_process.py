@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
 
-from gptflow.errors import GptflowError, UsageError
+from gptflow.errors import GptflowError, RunStopped, UsageError
 from gptflow.wrapper.carried import Carried
 from gptflow.wrapper.gpt_wrapper import GPTWrapper
 from gptflow.wrapper.job import Job
@@ -54,6 +54,15 @@ def _end(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _end_after_reply(wrapper: GPTWrapper) -> None:
+    """Lets the call on the wire come back, and the next one raise; the parent's patience is short.
+
+    In another thread: the one that hears the signal may hold what a call needs to begin.
+    """
+    reason = RunStopped("the pipeline has ended: another worker failed, or Ctrl-C")
+    threading.Thread(target=wrapper.stop, args=(reason,), name="gptflow-end", daemon=True).start()
+
+
 def _die_with_parent() -> None:
     """Ends the process when the parent has died: nobody will take its results."""
     parent = multiprocessing.parent_process()
@@ -75,6 +84,8 @@ def _outcome(worker: int, given: bytes) -> bytes:
 
 def _done(work: Work) -> list[Any]:
     with closing(work.wrapper):
+        if work.job.keeps_replies:
+            signal.signal(signal.SIGTERM, lambda *_: _end_after_reply(work.wrapper))
         return work.job.results(work.worker, work.wrapper, work.chunk)
 
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from gptflow.errors import OutputError, PromptsFailed, UsageError, WorkerFailed
+from gptflow import GPTWrapper
+from gptflow.errors import OutputError, PromptsFailed, RunStopped, UsageError, WorkerFailed
 from gptflow.wrapper.single_round import single_round_multi_process, single_round_multi_thread
 from tests.lark_server import LarkServer
 from tests.wrapper.desk import MODEL, Desk, desk_at
@@ -138,7 +140,7 @@ def test_a_prompt_without_an_answer_is_told_with_its_reason_after_all_others_wer
     with pytest.raises(PromptsFailed) as caught:
         ask(desk, ["bad", *PROMPTS, "bad again"])
     message = str(caught.value)
-    assert message.startswith("2 of 8 prompts have no answer\n  2 x BadRequestError: ")
+    assert message.startswith("2 of 8 prompts have no answer\n  2 x rejected: ")
     assert "(id 0, 7)" in message
     assert "the same call again asks only these" in message
     assert sorted(caught.value.reasons) == [0, 7]
@@ -186,6 +188,32 @@ def test_a_round_that_is_done_is_not_asked_again(desk: Desk) -> None:
     assert out(desk).stat().st_mtime_ns == before.st_mtime_ns
 
 
+def test_nothing_that_was_answered_is_asked_again_whichever_prompts_are_asked_meanwhile(
+    desk: Desk,
+) -> None:
+    ask(desk, PROMPTS)
+    ask(desk, PROMPTS[:2])
+    assert lines(out(desk)) == answered(*PROMPTS[:2])
+    ask(desk, ["other"])
+    desk.asked()
+    assert ask(desk, ["new", *PROMPTS[::-1], "zero"]) == ["new", *PROMPTS[::-1], "zero"]
+    assert desk.asked() == ["new", "zero"]
+    assert lines(out(desk)) == answered("new", *PROMPTS[::-1], "zero")
+    assert ask(desk, ["other"]) == ["other"]
+    assert desk.asked() == []
+
+
+def test_a_call_that_fails_keeps_what_an_earlier_one_left(desk: Desk) -> None:
+    interrupted(desk, PROMPTS, bad=0)
+    with pytest.raises(PromptsFailed):
+        ask(desk, ["bad", "other"])
+    assert desk.asked() == ["bad", "other"]
+    assert ask(desk, ["fine"]) == ["fine"]
+    desk.asked()
+    assert ask(desk, [*PROMPTS, "other"]) == [*PROMPTS, "other"]
+    assert desk.asked() == ["zero"]
+
+
 def test_prompts_that_were_added_are_asked_and_the_others_kept(desk: Desk) -> None:
     ask(desk, PROMPTS)
     desk.asked()
@@ -211,6 +239,8 @@ def test_answers_of_another_model_or_with_other_parameters_are_not_mixed_in(
         ask(desk, PROMPTS, **changed)
     assert desk.asked() == []
     assert ".out.jsonl.gptflow" in str(caught.value)
+    with pytest.raises(UsageError, match=told):  # nor those of other prompts lost
+        ask(desk, ["other"], **changed)
     (desk.folder / ".out.jsonl.gptflow").unlink()  # as the hint has it
     assert ask(desk, PROMPTS, **changed) == PROMPTS
     assert desk.asked() == ["zero"]
@@ -274,6 +304,33 @@ def test_a_prompt_that_cannot_be_sent_fails_alone(desk: Desk) -> None:
     assert "surrogate" in caught.value.reasons[0]
 
 
+def test_when_no_call_can_be_answered_any_more_the_round_ends_at_once_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = {"failures": [{"name": "insufficient_quota", "after": 3}]}
+    prompts = [f"prompt {at}" for at in range(30)]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-desk-1234567890-key0")
+
+    def call() -> list[Any]:
+        return GPTWrapper.single_round_multi_thread(
+            engine=MODEL, threads_num=1, prompts=prompts, fout="out.jsonl"
+        )
+
+    with desk_at(tmp_path, spent) as desk:
+        Path(desk.config).unlink()
+        monkeypatch.setenv("OPENAI_BASE_URL", desk.base_url)
+        with pytest.raises(RunStopped, match="no API key is left"):
+            call()
+        assert len(desk.asked()) < 10
+        assert [line["prompt"] for line in lines_of(desk, 0)] == prompts[:3]
+    with desk_at(tmp_path) as desk:
+        Path(desk.config).unlink()
+        monkeypatch.setenv("OPENAI_BASE_URL", desk.base_url)
+        assert call() == prompts
+        assert desk.asked() == sorted(prompts[3:])
+
+
 def test_the_hook_is_told_and_the_api_is_not(desk: Desk) -> None:
     with LarkServer() as lark:
         ask(desk, ["a secret question"], lark_hook=lark.hook)
@@ -309,6 +366,35 @@ def test_ctrl_c_lets_answers_on_the_wire_come_back_and_a_rerun_goes_on(tmp_path:
         desk.asked()
         assert ask(desk, PROMPTS) == PROMPTS
         assert desk.asked() == ["five", "four"]
+
+
+def test_ctrl_c_lets_the_answer_to_a_process_come_back_too(tmp_path: Path) -> None:
+    program = (
+        "from gptflow import GPTWrapper\n"
+        "if __name__ == '__main__':\n"
+        f"    GPTWrapper.single_round_multi_process('config.json', {MODEL!r}, 1, None, "
+        f"{PROMPTS!r}, 'out.jsonl')\n"
+    )
+    on_wire, is_signalled = threading.Event(), threading.Event()
+
+    def reply(body: dict[str, Any]) -> str:
+        text = str(body["messages"][-1]["content"])
+        if text == "three":
+            on_wire.set()
+            is_signalled.wait(20)
+            time.sleep(0.5)  # the worker has heard of it by then, and has several seconds still
+        return text
+
+    with desk_at(tmp_path, reply=reply) as desk:
+        process = desk.start(program)
+        on_wire.wait(30)
+        process.send_signal(signal.SIGINT)
+        is_signalled.set()
+        _, err = process.communicate(timeout=60)
+        assert err.rstrip().endswith("KeyboardInterrupt")
+        assert err.count("Traceback") == 1
+        assert [line["prompt"] for line in lines_of(desk, 0)] == PROMPTS[:4]
+        assert desk.asked() == sorted(PROMPTS[:4])
 
 
 def test_a_killed_program_loses_no_more_than_what_was_on_the_wire(tmp_path: Path) -> None:
