@@ -11,7 +11,7 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Generic, TypeVar
 
 from gptflow.engine.event_loop import loop_factory
@@ -144,8 +144,8 @@ class Portal(Generic[S]):
 
     def _live(self) -> None:
         """The thread: the loop from its beginning to its end."""
-        atexit.register(self._leave_with_interpreter)
         try:
+            atexit.register(self._leave_with_interpreter)
             with asyncio.Runner(loop_factory=self._new_loop) as runner:
                 runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001  # told to whoever calls
@@ -154,10 +154,11 @@ class Portal(Generic[S]):
         self._up.set()
         if not self._is_exit:
             atexit.unregister(self._leave_with_interpreter)
-            while self._calls:
-                call = self._calls.pop()
-                call.error = PortalClosed()
-                call.tell()
+            with suppress(KeyError):  # there is none left: a caller may leave between any two lines
+                while True:
+                    call = self._calls.pop()
+                    call.error = PortalClosed()
+                    call.tell()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

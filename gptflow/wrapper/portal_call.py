@@ -8,7 +8,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-_SIGNAL_DELAY_S = 0.25
+SIGNAL_DELAY_S = 0.25
+"""How long a main thread may not notice a signal that came just before it fell asleep."""
 
 
 class PortalClosed(Exception):
@@ -68,7 +69,7 @@ class BlockingCall(PortalCall):
             self.gate.acquire()
             return
         # A signal that comes just before the thread falls asleep does not wake it: so look again.
-        while not self.gate.acquire(timeout=_SIGNAL_DELAY_S):
+        while not self.gate.acquire(timeout=SIGNAL_DELAY_S):
             pass
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -24,6 +25,7 @@ from gptflow.wrapper.main_module import (
     process_context,
     require_importable,
 )
+from gptflow.wrapper.portal_call import SIGNAL_DELAY_S
 from gptflow.wrapper.worker_process import READY, Work, live
 
 GRACE_S = 5.0
@@ -106,6 +108,7 @@ def run_in_processes(job: Job, wrapper: GPTWrapper, chunks: Sequence[Any]) -> li
     workers: list[_Worker] = []
     try:
         for number in range(len(packed)):
+            resource_tracker.ensure_running()  # when it starts, it ends the block of Ctrl-C
             with _interrupt_later():
                 workers.append(_start(context, number, packed[number]))
             packed[number] = b""  # the worker has it now, and drops it once it is sent
@@ -166,7 +169,8 @@ def _gathered(workers: Sequence[_Worker], threads_instead: str) -> list[list[Any
     results: list[list[Any]] = [[] for _ in workers]
     while pending := [worker for worker in workers if not worker.is_done]:
         sources = [source for worker in pending for source in worker.sources]
-        woken = set(wait(sources))
+        # A signal that comes just before the thread falls asleep does not wake it: so look again.
+        woken = set(wait(sources, SIGNAL_DELAY_S))
         for worker in pending:
             if woken.isdisjoint(worker.sources):
                 continue

@@ -90,13 +90,18 @@ class SharedEngine:
         return texts
 
     def stop(self, reason: RunStopped) -> None:
-        """Lets every call that waits, and every later one, raise `reason`, in this process."""
+        """Lets every call that waits, and every later one, raise `reason`, in this process.
+
+        The later ones do so whatever is raised here.
+        """
 
         async def stop(engine: Engine) -> None:
             engine.stop(reason)
 
-        self.run(stop)
-        self._stopped = reason
+        try:
+            self.run(stop)
+        finally:
+            self._stopped = reason
 
     def close(self) -> None:
         """Cancels what is in flight in this process, and ends the thread."""

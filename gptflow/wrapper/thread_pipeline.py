@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from gptflow.errors import RunStopped, UsageError, WorkerFailed
+from gptflow.errors import RunStopped, WorkerFailed
 from gptflow.wrapper.gpt_wrapper import GPTWrapper
 from gptflow.wrapper.job import Job
+from gptflow.wrapper.portal_call import SIGNAL_DELAY_S
 
 DRAIN_S = 30.0
 """Seconds that the other threads get to end, after one has failed or after Ctrl-C."""
@@ -53,7 +54,8 @@ def run_in_threads(job: Job, wrapper: GPTWrapper, chunks: Sequence[Any]) -> list
             thread.start()
         return _gathered(news, len(threads))
     except BaseException as error:
-        with suppress(UsageError):  # `func` has closed the wrapper: no call goes on anyway
+        # `func` may have closed the wrapper, or the machine has no thread left for its engine.
+        with suppress(Exception):
             wrapper.stop(RunStopped("the pipeline has ended: another worker failed, or Ctrl-C"))
         _see_out([thread for thread in threads if thread.is_alive()], type(error).__name__)
         raise
@@ -76,11 +78,18 @@ def _work(job: Job, worker: int, wrapper: Any, chunk: Any, news: SimpleQueue[_Ne
 def _gathered(news: SimpleQueue[_News], count: int) -> list[list[Any]]:
     results: list[list[Any]] = [[] for _ in range(count)]
     for _ in range(count):
-        ended = news.get()
+        ended = _next(news)
         if ended.error is not None:
             raise ended.error
         results[ended.worker] = ended.results
     return results
+
+
+def _next(news: SimpleQueue[_News]) -> _News:
+    while True:
+        # A signal that comes just before the thread falls asleep does not wake it: so look again.
+        with suppress(Empty):
+            return news.get(timeout=SIGNAL_DELAY_S)
 
 
 def _see_out(threads: Sequence[threading.Thread], why: str) -> None:
