@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,12 +29,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no wrapper can work with."""
+        wait_s = 0.0 if self.key_wait_s is None else self.key_wait_s
         for told, value, is_right in (
-            ("base_wait_time", self.base_wait_s, self.base_wait_s > 0),
-            ("timeout_s", self.timeout_s, 0 < self.timeout_s <= LONGEST_TIMEOUT_S),
-            ("attempts", self.attempts, self.attempts >= 1),
-            ("key_wait_s", self.key_wait_s, self.key_wait_s is None or self.key_wait_s >= 0),
+            ("base_wait_time", self.base_wait_s, _is_number(self.base_wait_s)),
+            ("timeout_s", self.timeout_s, _is_number(self.timeout_s, most=LONGEST_TIMEOUT_S)),
+            ("attempts", self.attempts, _is_number(self.attempts, kind=int)),
+            ("key_wait_s", self.key_wait_s, wait_s == 0 or _is_number(wait_s)),
             ("strategy", self.strategy, self.strategy in ("sequential", "spread")),
         ):
             if not is_right:
                 raise UsageError(f"{told} cannot be {value!r}")
+
+
+def _is_number(value: object, *, kind: type[float] = float, most: float = math.inf) -> bool:
+    """Whether it is a number above 0."""
+    return isinstance(value, int | kind) and 0 < value <= most

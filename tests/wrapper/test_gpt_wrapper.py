@@ -192,9 +192,14 @@ def test_a_wrapper_may_begin_with_another_key(api: Api) -> None:
     "option",
     [
         {"base_wait_time": 0},
+        {"base_wait_time": "30"},
         {"timeout_s": 0},
+        {"timeout_s": None},
+        {"timeout_s": float("nan")},
         {"attempts": 0},
+        {"attempts": 2.5},
         {"key_wait_s": -1},
+        {"key_wait_s": "0"},
         {"strategy": "random"},
     ],
 )
