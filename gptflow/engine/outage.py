@@ -13,6 +13,8 @@ from gptflow.errors import RunStopped
 FIRST_PROBE_S = 1.0
 LONGEST_PROBE_S = 60.0
 """The longest time between two probes."""
+_OFTEN_S, _SHARE = 5.0, 0.25
+"""Until then: this, or this share of the outage so far. Whoever waits longer comes back late."""
 
 TOLD_AFTER_S = 3.0
 """A shorter one is nobody's business: a server that often fails looks gone for a moment."""
@@ -149,7 +151,8 @@ class Outage:
                 self._is_told = True
                 self._emit(OutageBegan(message))
             self._next()
-            wait_s = min(2 * wait_s, LONGEST_PROBE_S)
+            lasted_s = self._clock.now() - self.since
+            wait_s = min(2 * wait_s, max(_OFTEN_S, _SHARE * lasted_s), LONGEST_PROBE_S)
         # What has failed so far is not forgotten: until a server answers, later calls fail at once.
         self._probing = None
         self._fail(_too_long(message, self._longest_s))
