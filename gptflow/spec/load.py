@@ -91,13 +91,15 @@ def read_spec(
         problems = problems or [_not_a_mapping(sheet, tree and data_of(tree))]
         return Draft(None, veiled_problems(problems, sheet.text))
     data = data_of(tree)
-    if may_hold_secrets((sheet.text, *written.changes)):
+    has_secrets = may_hold_secrets((sheet.text, *written.changes))
+    if has_secrets:
         written = written.veiled()
         tree, problems = written.read()
     origin = written.origin(Path(path), tree)
     expanded = expand(data, os.environ if environ is None else environ)
     draft = _checked(expanded, origin)
-    return replace(draft, problems=in_order([*problems, *draft.problems]))
+    told = in_order([*problems, *draft.problems])
+    return replace(draft, problems=veiled_problems(told) if has_secrets else told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from gptflow.spec.load import Draft, load_spec, read_spec
 from gptflow.spec.model import Spec
 
 CANARY = "canary77"
+RELAY = f"https://relay.example/{CANARY}"
 HOOK = f"https://open.larksuite.com/open-apis/bot/v2/hook/{CANARY}"
 ENVIRON = {"LARK_HOOK": HOOK, "TOKEN": CANARY, "LARK_SECRET": f"s-{CANARY}"}
 
@@ -120,12 +121,63 @@ def test_a_hook_in_a_comment_or_a_prompt_is_not_stored(minimal: str) -> None:
         f"notify: {{lark: {{hook: {HOOK}, secret: '{CANARY}}}}}",
         f"notify:\n  lark:\n    secret: {CANARY}\n   hook: {HOOK}",
         f"hook: {HOOK}",
+        f"lark: {{hook: {RELAY}, secret: s-{CANARY}}}",
+        f"lark:\n  hook: {RELAY}\n  secret: s-{CANARY}",
+        f"notfy: {{lark: {{hook: {RELAY}, secret: s-{CANARY}}}}}",
+        f"notfy: {{Lark: {{hok: {CANARY}}}}}",
+        f"notfy:\n  - {{webhook: {RELAY}}}",
+        f"lark_hook: {RELAY}\nhook_url: {RELAY}",
+        f"notify: {{lark: {{hook: '{HOOK}', on: ['{RELAY}'], keyword: ['{RELAY}']}}}}",
+        f"notify: {{lark: {{'{RELAY}': x}}}}",
+        f"notify: {{'{RELAY}': {{}}}}",
+        f"? {RELAY}\n: notify",
+        f"lark: {CANARY}",
+        f"# once https://hooks.example.com/{CANARY}\n# secret: s-{CANARY}\nnotfy: 1",
     ],
 )
 def test_a_mistake_is_told_without_them(section: str, minimal: str) -> None:
     draft = read(f"{minimal}{section}\n")
     assert draft.problems
     assert CANARY not in seen(draft)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        f"notify: {{lark: {{hook: {HOOK}, secret: a, secret: 's,{CANARY}'}}}}",
+        f"notify:\n  lark:\n    hook: {HOOK}\n    secret: a\n    secret: s,{CANARY}",
+        f"notify: {{}}\nnotify: {{lark: {{hook: {RELAY}, secret: {CANARY}}}}}",
+        f'notify: {{lark: {{hook: {HOOK}}}}}\n"lark": 1\n"lark": {{"hook": "{RELAY}"}}',
+    ],
+)
+def test_what_stands_there_a_second_time_is_not_shown(section: str, minimal: str) -> None:
+    problems = [problem.render() for problem in read(f"{minimal}{section}\n").problems]
+    assert "a second time" in "".join(problems)
+    assert CANARY not in "".join(problems)
+
+
+@pytest.mark.parametrize("comment", [f"https://hooks.example.com/x/{CANARY}", f"secret: {CANARY}"])
+def test_what_a_comment_has_of_them_is_not_stored(comment: str, minimal: str) -> None:
+    draft = read(f"{minimal}# old: {comment}\n# see https://a.example/webhooks\n")
+    assert draft.problems == []
+    assert CANARY not in seen(draft)
+    assert "# see https://a.example/webhooks\n" in seen(draft)
+
+
+def test_a_field_of_that_name_is_seen(minimal: str) -> None:
+    text = (
+        minimal.replace("Tell a story", "Tell a secret") + "    extract: {secret: {regex: a.c}}\n"
+    )
+    draft = read(text)
+    assert draft.problems == []
+    assert draft.spec
+    assert draft.spec.origin.as_run == text
+
+
+def test_a_mistake_beside_them_is_still_seen(minimal: str) -> None:
+    line = 'notify: {lark: {hook: "${LARK_HOOK}", onn: [start]}}'
+    (problem,) = read(f"{minimal}{line}\n").problems
+    assert problem.place.text == line.replace("start", "•" * 5)
 
 
 def test_a_number_as_secret_is_told_without_it(minimal: str) -> None:
@@ -147,11 +199,31 @@ def test_a_number_as_secret_is_told_without_it(minimal: str) -> None:
         f"notify.lark.secret=@{CANARY}",
         f"notify.lark.secret=[{CANARY}",
         f"notify.lark.secret.deeper={CANARY}",
+        f"lark.hook={RELAY}",
+        f"lark={{hook: {RELAY}}}",
+        f"notfy={{lark: {{hook: {RELAY}, secret: {CANARY}}}}}",
+        f"notfy.lark.hook={RELAY}",
+        f" notify.lark={RELAY}",
+        f"notify.lark.hook :{RELAY}",
+        f"notify.lark.hook:{RELAY}",
+        f"notify.lark.secret: {CANARY}",
+        f"notify.lark.hook:{RELAY}?a={CANARY}",
+        f"notify.lark.on=[{RELAY}]",
     ],
 )
 def test_what_set_says_is_not_shown_either(override: str, minimal: str) -> None:
     text = f'{minimal}notify: {{lark: {{hook: "${{LARK_HOOK}}", secret: ""}}}}\n'
     assert CANARY not in seen(read(text, overrides=[override]))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"steps.0.lark.hook={RELAY}", f"notify={{lark: {{secret: a, secret: {CANARY}}}}}"],
+)
+def test_what_set_says_in_vain_is_told_without_it(override: str, minimal: str) -> None:
+    problems = read(minimal, overrides=[override]).problems
+    assert problems
+    assert CANARY not in "".join(problem.render() for problem in problems)
 
 
 def test_what_set_says_is_what_counts(minimal: str) -> None:
