@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S = 10.0
 PRICE_INTERVAL_S = 2.0
+SPAN_S = 30.0
+"""The stretch of time that the speed is measured over."""
 Clock = Callable[[], float]
 
 
@@ -39,15 +42,14 @@ class Meter:
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._began_s = clock()
-        self._priced_s = self._began_s
+        self._looks: deque[tuple[float, int]] = deque([(clock(), 0)])
+        self._priced_s = clock()
         self._cost_usd: float | None = None
         self.is_paid = True
 
     def figures(self, tally: Tally) -> list[str]:
         """The figures after the bar, in the order of their weight; those without news left out."""
-        elapsed_s = max(self._clock() - self._began_s, 1e-6)
-        rows_per_s = tally.ended_here / elapsed_s
+        rows_per_s = self._rows_per_s(tally)
         parts = [f"{rows_per_s:,.0f} rows/s" if rows_per_s >= 10 else f"{rows_per_s:.1f} rows/s"]
         if rows_per_s and tally.pending:
             parts.append(f"{duration(tally.pending / rows_per_s)} left")
@@ -63,6 +65,15 @@ class Meter:
         if tally.retries:
             parts.append(f"{tally.retries:,} retried")
         return parts
+
+    def _rows_per_s(self, tally: Tally) -> float:
+        """The speed of the last half minute: what came before tells nothing after an outage."""
+        now = self._clock()
+        self._looks.append((now, tally.ended_here))
+        while len(self._looks) > 2 and now - self._looks[1][0] >= SPAN_S:
+            self._looks.popleft()
+        since_s, before = self._looks[0]
+        return (tally.ended_here - before) / max(now - since_s, 1e-6)
 
     def _price(self, tally: Tally) -> float | None:
         """The price so far; looked up every two seconds, and not in the first two."""

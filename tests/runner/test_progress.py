@@ -248,6 +248,17 @@ def test_draining_says_what_is_waited_for(kind: type[Any]) -> None:
     assert "Ctrl-C again stops now" in draining_words(1)
 
 
+def test_the_speed_is_that_of_the_last_half_minute() -> None:
+    clock = HandClock()
+    meter = Meter(clock)
+    tally = Tally(rows=100_000)
+    for second in range(1, 200):  # fast, then a stop
+        clock.now_s += 1
+        tally.ended_here = min(second, 100) * 50
+        figures = meter.figures(tally)
+    assert figures[0] == "0.0 rows/s"
+
+
 # ------------------------------------------------------------------ the bar
 
 
