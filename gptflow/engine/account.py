@@ -25,6 +25,7 @@ FEW = 4
 _MORE = 1
 """How many more each answer lets in, as long as nothing is known: they double each round trip."""
 _AHEAD = 1.25
+"""They are spread over the round trip, a little faster than their answers come."""
 _PLENTY = 1024
 """Who had so many answers at a time without a word about limits has none that matter."""
 _TRUSTED = 4
@@ -32,6 +33,7 @@ _TRUSTED = 4
 _AT_A_TIME = 2.0
 """How many calls may leave together where they are spread over time."""
 _MOMENT_S = 0.05
+"""In this time a server has refused what it will of the calls that are on their way."""
 _BURST_S = 1.0
 """What a limit that stands only in config.json is taken to hold: most servers allow that."""
 
@@ -72,6 +74,8 @@ class Account:
         """When its rest ends."""
         self.spell = 0
         """How often it has rested."""
+        self.is_bold = False
+        """Whether a first answer that tells no limit lets all in: somebody chose how many."""
         self.load = 0
         self.admits = FEW
         self.requests = 0
@@ -98,7 +102,6 @@ class Account:
         self._next_at = -math.inf
         self._round_trip_s = math.inf
         self._began = False
-        self._more = _MORE
 
     @property
     def has_rate(self) -> bool:
@@ -183,8 +186,9 @@ class Account:
         self._refusals = 0
         self._round_trip_s = min(self._round_trip_s, now - sent.at)
         if self.admits < UNLIMITED:
-            self.admits += self._more
-            if self.admits >= _PLENTY:
+            self.admits += _MORE
+            trusts = self.is_bold and not self.buckets and not self._refused
+            if trusts or self.admits >= _PLENTY:
                 self._let_all_in()
             elif self._learned is None or self._learned.per_s is None:
                 self._pace_per_s = _over(_AHEAD * self.admits, self._round_trip_s)
@@ -242,7 +246,6 @@ class Account:
             trusted = learned.per_s is not None and self._refusals <= _TRUSTED
             self.admits = UNLIMITED if trusted else 1
             self._pace_per_s = learned.per_s or math.inf
-        self._more = 1
         self._next_at = self.until
 
     def _sink(self, verdict: Verdict, sent: Sent, now: float) -> None:

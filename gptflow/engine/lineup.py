@@ -2,7 +2,7 @@
 
 Two heaps: of the keys that may be ready, the best first; and of those that have to wait, the one
 that wakes first. A key's place is looked at again only as it comes to the top, so that nothing
-that happens to a key costs more than the logarithm of their number.
+that happens to a key costs more than the logarithm of their number. A single key needs no line.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Lineup:
         self._ready: list[_Ready] = []
         self._later: list[_Later] = []
         self._entries = 0
+        self._only = next(iter(self._slots.values())).key if len(self._slots) == 1 else None
         for slot in self._slots.values():
             self._offer(slot)
 
@@ -57,6 +58,9 @@ class Lineup:
 
         A key that is given has to be put back by `offer`.
         """
+        if self._only:
+            at = self._only.ready_at(now, tokens)
+            return self._only if at <= now + EARLY_S else at
         self._wake(now)
         chosen = self._pop(now, tokens, avoid)
         if chosen is None:
@@ -75,6 +79,8 @@ class Lineup:
 
     def offer(self, key: Standing) -> None:
         """Puts a key in its place again, after anything happened to it."""
+        if self._only:
+            return
         slot = self._slots.get(key.name)
         if slot is None or slot.key is not key:
             return

@@ -51,6 +51,8 @@ class Standing:
         self.gone: Verdict | None = None
         self.lacks: dict[str, Verdict] = {}
         self.window = Window() if adaptive else None
+        if not adaptive:
+            account.is_bold = True
         self._most = entry.concurrency or UNLIMITED
         self._is_rated = False
         self._crowded_at = -math.inf
