@@ -33,7 +33,6 @@ class Portal(Generic[S]):
     """
 
     _loop: asyncio.AbstractEventLoop
-    _end: asyncio.Event
     _service: S
 
     def __init__(self, enter: Callable[[], AbstractAsyncContextManager[S]]) -> None:
@@ -48,6 +47,7 @@ class Portal(Generic[S]):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._up = threading.Event()
+        self._end = asyncio.Event()
         self._start_error: BaseException | None = None
         self._calls: set[PortalCall] = set()
         self._is_closed = False
@@ -162,7 +162,6 @@ class Portal(Generic[S]):
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
         async with self._enter() as self._service:
             self._up.set()
             if self._is_closed:

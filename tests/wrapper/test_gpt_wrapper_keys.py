@@ -15,6 +15,7 @@ import pytest
 
 import gptflow
 from gptflow import ConfigError, GPTWrapper, LarkBot
+from gptflow.errors import RunStopped
 from tests.lark_server import TOKEN, LarkServer
 
 from .conftest import CHAT, KEY, Api, until
@@ -50,6 +51,42 @@ def test_when_all_keys_are_spent_the_call_waits_for_a_new_one(
     assert "there is a usable key again" in told[2]
     assert all(str(api.config) in text for text in told)
     assert logged.records[0].getMessage() in told[0]
+
+
+def test_a_wrapper_that_is_stopped_raises_the_reason_though_a_key_was_lost_before(
+    serve: Serve,
+) -> None:
+    api = serve(keys={"sk-spent-1": SPENT}, latency="300ms")
+    entry = {"api_key": "sk-slow-2", "base_url": api.server.base_url}
+    entries = [{**entry, "api_key": "sk-spent-1"}, {**entry, "concurrency": 1}]
+    api.config.write_text(json.dumps({"key_list": entries}))
+    reason = RunStopped("the pipeline has ended")
+
+    def ask(_: int) -> object:
+        try:
+            return wrapper.completions_with_backoff(**CHAT)
+        except RunStopped as stopped:
+            return stopped.message
+
+    with api.wrapper() as wrapper, ThreadPoolExecutor(2) as pool:
+        wrapper.completions_with_backoff(**CHAT)  # by the second key, once the first is lost
+        asked = api.server.requests
+        calls = [pool.submit(ask, at) for at in range(2)]
+        until(lambda: api.server.requests > asked)
+        wrapper.stop(reason)
+        assert {call.result(20) for call in calls} == {"hi", reason.message}
+        assert ask(0) == reason.message
+
+
+def test_a_call_that_waits_for_a_key_raises_the_reason_of_a_stop(serve: Serve) -> None:
+    api = serve(keys={KEY: SPENT})
+
+    with api.wrapper() as wrapper, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(wrapper.complete, **CHAT)
+        until(lambda: api.server.stats.answered == 1)
+        wrapper.stop(RunStopped("the pipeline has ended"))
+        with pytest.raises(RunStopped, match="the pipeline has ended"):
+            call.result(20)
 
 
 def test_it_tells_again_and_again_and_of_a_file_that_is_wrong(

@@ -56,6 +56,17 @@ def test_threads_share_one_wrapper_and_its_connections(desk: Desk) -> None:
     assert len(loops) == 1
 
 
+def test_a_thread_that_cannot_start_is_the_error_that_is_raised(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError(f"can't start {thread.name}")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start gptflow-worker-0"):
+        multi_thread_pipeline(desk.config, 2, range(4), jobs.ask)
+
+
 def test_lambdas_closures_and_partials_do_in_threads(desk: Desk) -> None:
     factor = 3
     times = multi_thread_pipeline(

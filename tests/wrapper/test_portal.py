@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -95,6 +96,18 @@ def test_a_service_that_cannot_open_is_told_to_each_caller() -> None:
             portal.run(nothing)
     with pytest.raises(LookupError, match="no service"):
         asyncio.run(portal.arun(nothing))
+
+
+def test_a_thread_that_cannot_begin_is_told_to_each_caller(
+    portal: Portal[Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("the interpreter is at its end")
+
+    monkeypatch.setattr(atexit, "register", fail)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="at its end"):
+            portal.run(lambda s: s.work(1))
 
 
 def test_closing_cancels_what_is_in_flight(portal: Portal[Service]) -> None:

@@ -150,6 +150,28 @@ def test_ctrl_c_leaves_no_process_behind_and_only_the_parent_speaks(desk: Desk) 
     assert err.rstrip().endswith("KeyboardInterrupt")
 
 
+def test_no_worker_hears_ctrl_c_while_it_begins_the_first_one_neither(desk: Desk) -> None:
+    process = desk.start(
+        "from gptflow import GPTWrapper\n"
+        "from tests.wrapper import jobs\n"
+        "if __name__ == '__main__':\n"
+        "    print(GPTWrapper.multi_process_pipeline('config.json', 1, ['a'], jobs.tell_all))\n"
+    )
+    worker = eventually(lambda: first_worker(process.pid))
+    os.kill(worker, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (out, err) == ("[(0, 'a', (), {})]\n", "")
+
+
+def first_worker(parent: int) -> int | None:
+    """The first child that has become a worker, without what watches over shared resources."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for child in map(int, children):
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return child
+    return None
+
+
 def test_workers_end_when_their_parent_is_killed(desk: Desk) -> None:
     process = desk.start(SLEEPERS)
     pids = asleep(desk)
