@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from typing import NoReturn
 
 _SHORTEST_TO_SHOW = 16
 """Below this the last four characters would give away too much of the whole."""
-_SHORTEST_TO_SCRUB = 8
-"""Below this a key is a placeholder such as "none", and a word of ordinary text."""
+_SHORTEST_TO_SCRUB = 3
+"""Below this it would be found in half of all texts."""
+_SHORTEST_TO_FIND = 8
+"""Below this it is looked for as a word of its own only: it may be a part of an ordinary one."""
+_WORDS_FOR_NO_KEY = frozenset(
+    [
+        "any",
+        "anything",
+        "dummy",
+        "empty",
+        "fake",
+        "key",
+        "local",
+        "na",
+        "no-key",
+        "no_key",
+        "nokey",
+        "none",
+        "none-needed",
+        "not-needed",
+        "null",
+        "ollama",
+        "true",
+        "false",
+        "unused",
+        "vllm",
+    ]
+)
+"""What people write where a server asks for no key; and they stand in messages for themselves."""
 
 
 class Secret:
@@ -28,9 +56,12 @@ class Secret:
 
     def scrub(self, text: str) -> str:
         """`text` with the secret masked wherever it occurs: some proxies echo the key."""
-        if len(self._text) < _SHORTEST_TO_SCRUB:
+        word = self._text
+        if len(word) < _SHORTEST_TO_SCRUB or word.lower() in _WORDS_FOR_NO_KEY:
             return text
-        return text.replace(self._text, str(self))
+        if len(word) < _SHORTEST_TO_FIND:
+            return re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", str(self), text)
+        return text.replace(word, str(self))
 
     def __str__(self) -> str:
         return f"…{self._text[-4:]}" if len(self._text) >= _SHORTEST_TO_SHOW else "…"
