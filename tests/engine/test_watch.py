@@ -37,12 +37,36 @@ def put(path: Path, content: str) -> None:
     path.write_text(content)
 
 
+def swap_in(path: Path, content: str) -> None:
+    """As `put`, but at no moment is the file half written."""
+    new = path.with_name("config.json.tmp")
+    new.write_text(content)
+    new.replace(path)
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
 
+def follow(watch: ConfigWatch, change: Callable[[], None]) -> None:
+    """Changes the file, and holds the loop up until the watch has seen that to its end."""
+    before, ends_s = watch._told, time.monotonic() + LONG_S
+    change()
+    while watch._told == before:
+        assert time.monotonic() < ends_s
+        time.sleep(0.005)
+
+
+async def begun(watch: ConfigWatch) -> None:
+    async with asyncio.timeout(LONG_S):
+        while watch._told is None:  # noqa: ASYNC110  # it tells nobody that it listens
+            await asyncio.sleep(0.005)
+
+
 class Heard:
     """What a watch has told, in order."""
+
+    watch: ConfigWatch
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -87,9 +111,8 @@ def watched(
     async def run() -> Heard:
         heard = Heard(path)
         async with watching(heard, **options) as watch:
-            async with asyncio.timeout(LONG_S):
-                while watch._told is None:  # noqa: ASYNC110  # it tells nobody that it listens
-                    await asyncio.sleep(0.005)
+            heard.watch = watch
+            await begun(watch)
             await change(heard)
         return heard
 
@@ -108,9 +131,7 @@ def write_in_place(path: Path) -> None:
 
 
 def rename_over(path: Path) -> None:
-    new = path.with_name("config.json.tmp")
-    new.write_text(text("second"))
-    new.replace(path)
+    swap_in(path, text("second"))
 
 
 def vim(path: Path) -> None:
@@ -281,9 +302,7 @@ def test_a_broken_file_is_told_once_and_a_good_one_ends_it(
 
 def test_a_file_that_says_the_same_in_other_words_is_no_news(path: Path) -> None:
     async def change(heard: Heard) -> None:
-        put(path, f"// a comment\n{text('first')}")
-        os.utime(path)
-        await asyncio.sleep(0.3)
+        follow(heard.watch, lambda: swap_in(path, f"// a comment\n{text('first')}"))
         put(path, text("second"))
         assert await heard.next() == "second"
 
@@ -434,13 +453,11 @@ def test_a_watch_that_has_hardly_begun_ends_at_once(path: Path) -> None:
 def test_nothing_is_told_after_the_end(path: Path) -> None:
     async def run() -> int:
         heard = Heard(path)
-        async with watching(heard, poll_s=0.01):
-            put(path, text("second"))
-        await asyncio.sleep(0.1)
-        before = len(heard.all)
-        put(path, text("third"))
-        await asyncio.sleep(0.3)
-        return len(heard.all) - before
+        async with watching(heard, poll_s=0.01) as watch:
+            await begun(watch)
+            follow(watch, lambda: swap_in(path, text("second")))  # its word waits in the loop
+        assert "gptflow config" not in {thread.name for thread in threading.enumerate()}
+        return len(heard.all)
 
     assert asyncio.run(run()) == 0
 

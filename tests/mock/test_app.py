@@ -174,10 +174,10 @@ def test_a_key_can_be_dead(serve: Serve) -> None:
 
 
 def test_replies_take_as_long_as_the_scenario_says_and_refusals_none(serve: Serve) -> None:
-    slow = serve(latency="150ms", failures=[{"name": "server_500", "match": "^broken$"}])
-    assert slow.ask("fine").headers["openai-processing-ms"] == "150"
+    slow = serve(latency="300ms", failures=[{"name": "server_500", "match": "^broken$"}])
+    assert slow.ask("fine").headers["openai-processing-ms"] == "300"
     slow.ask("broken")
     slow.ask(n=0)
     latencies_s = [entry.latency_s for entry in slow.noted()]
-    assert min(latencies_s[:2]) >= 0.149  # a timer may be a tick early
-    assert latencies_s[2] < 0.15
+    assert min(latencies_s[:2]) >= 0.299  # a timer may be a tick early
+    assert latencies_s[2] < min(latencies_s[:2])
