@@ -117,7 +117,8 @@ class PipelineMethods:
         Each response is written at once to worker0_NAME, worker1_NAME ... beside `fout`. Called
         again after a crash, also with another number of threads, it asks only what is missing. At
         the end `fout` has one JSON object a line, in order, with `id` (the place in the list),
-        `system_prompt`, `prompt` and `response`, and the workers' files are gone.
+        `system_prompt`, `prompt` and `response`, and the workers' files are gone. Answers that are
+        there to prompts that are not in the list are kept in .NAME.rest, for a later call.
 
         Args:
             config_path: the file with the keys.
