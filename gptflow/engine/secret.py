@@ -11,29 +11,10 @@ _SHORTEST_TO_SCRUB = 3
 """Below this it would be found in half of all texts."""
 _SHORTEST_TO_FIND = 8
 """Below this it is looked for as a word of its own only: it may be a part of an ordinary one."""
-_WORDS_FOR_NO_KEY = frozenset(
-    [
-        "any",
-        "anything",
-        "dummy",
-        "empty",
-        "fake",
-        "key",
-        "local",
-        "na",
-        "no-key",
-        "no_key",
-        "nokey",
-        "none",
-        "none-needed",
-        "not-needed",
-        "null",
-        "ollama",
-        "true",
-        "false",
-        "unused",
-        "vllm",
-    ]
+_NO_KEY = re.compile(
+    "any(thing)?|dummy|empty|fake|key|local|na|no[-_]?key|none(-needed)?|not-needed|null|ollama"
+    "|true|false|unused|vllm",
+    re.IGNORECASE,
 )
 """What people write where a server asks for no key; and they stand in messages for themselves."""
 
@@ -57,7 +38,7 @@ class Secret:
     def scrub(self, text: str) -> str:
         """`text` with the secret masked wherever it occurs: some proxies echo the key."""
         word = self._text
-        if len(word) < _SHORTEST_TO_SCRUB or word.lower() in _WORDS_FOR_NO_KEY:
+        if len(word) < _SHORTEST_TO_SCRUB or _NO_KEY.fullmatch(word):
             return text
         if len(word) < _SHORTEST_TO_FIND:
             return re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", str(self), text)
