@@ -42,7 +42,9 @@ class TransportFault(msgspec.Struct, frozen=True):
 
     kind: FaultKind
     message: str
-    """One line for a person, without the URL: a base URL may be private."""
+    """One line for a person, with the host but never the URL, whose path may be private."""
+    hint: str | None = None
+    """What a person can do about it, where it is more than the kind tells."""
 
 
 class FlawKind(StrEnum):

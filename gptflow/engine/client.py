@@ -183,14 +183,14 @@ def _fault_of(error: RequestError, route: Route) -> TransportFault:
         return _unconnected(told, route)
     if "parsed" in told:  # "invalid HTTP version parsed", "invalid header name parsed"
         return faults.not_http(route)
-    return faults.broken(told)
+    return faults.broken(told, route)
 
 
 def _unconnected(told: str, route: Route) -> TransportFault:
     if "invalid peer certificate" in told:
-        return faults.untrusted(told.partition("invalid peer certificate: ")[2])
+        return faults.untrusted(told.partition("invalid peer certificate: ")[2], route)
     if "corrupt message" in told:
-        return faults.without_tls()
+        return faults.without_tls(route)
     if "proxy authorization required" in told:
         return faults.denied(route)
     return faults.unconnected(told, route)

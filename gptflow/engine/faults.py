@@ -1,10 +1,12 @@
-"""The faults of the wire in words for a person: never with the URL, which may be private."""
+"""The faults of the wire in words for a person: with the host, never with the rest of the URL."""
 
 from __future__ import annotations
 
 import os
+from urllib.parse import urlsplit
 
 from gptflow.engine.attempt import FaultKind, Response, TransportFault
+from gptflow.engine.certificate import certificate_words
 from gptflow.engine.route import Route
 from gptflow.engine.trust import advice
 
@@ -17,7 +19,7 @@ _PROXY_DENIES = 407
 
 def late(route: Route, *, began: bool) -> TransportFault:
     """The deadline of the whole attempt has passed. `began`: a response had begun to come."""
-    told = f"no whole reply in {route.whole_s:g} s"
+    told = f"no whole reply from {host_of(route)} in {route.whole_s:g} s"
     return TransportFault(FaultKind.TIMEOUT, f"{told}, though one began" if began else told)
 
 
@@ -29,36 +31,43 @@ def late_to_connect(route: Route) -> TransportFault:
 def unconnected(told: str, route: Route) -> TransportFault:
     """There is no connection."""
     place = f" through {route.proxy}" if route.proxy else ""
-    return TransportFault(FaultKind.CONNECT, f"cannot connect{place}: {told}")
+    return TransportFault(FaultKind.CONNECT, f"cannot connect to {host_of(route)}{place}: {told}")
 
 
 def denied(route: Route) -> TransportFault:
     """The proxy wants to know who asks."""
-    return TransportFault(
-        FaultKind.PROXY,
-        f"{route.proxy} does not take its user and password"
-        if route.proxy and route.proxy.user
-        else f"{route.proxy} wants a user and a password",
-    )
+    variable = route.proxy.variable if route.proxy else ""
+    if route.proxy and route.proxy.user:
+        told, hint = "does not take its user and password", f"correct them in {variable}"
+    else:
+        told = "wants a user and a password"
+        hint = f"write them into {variable}: http://USER:PASSWORD@HOST:PORT"
+    return TransportFault(FaultKind.PROXY, f"{route.proxy} {told}", hint)
 
 
-def untrusted(told: str) -> TransportFault:
-    """The server's certificate is not good."""
-    hint = advice(os.environ) if any(sign in told for sign in _UNKNOWN_ISSUER) else ""
-    return TransportFault(FaultKind.CERTIFICATE, f"cannot trust the server: {told}{hint}")
+def untrusted(told: str, route: Route) -> TransportFault:
+    """The server's certificate is not good. `told`: what the TLS library says of it."""
+    words, hint = certificate_words(told), "check base_url, and the server's certificate"
+    if any(sign in told for sign in _UNKNOWN_ISSUER):
+        words, hint = f"{words}{advice(os.environ)}", ""
+    message = f"cannot trust the server {host_of(route)}: {words}"
+    return TransportFault(FaultKind.CERTIFICATE, message, hint or None)
 
 
-def without_tls() -> TransportFault:
+def without_tls(route: Route) -> TransportFault:
     """What answered at an https URL was no TLS."""
     return TransportFault(
         FaultKind.CERTIFICATE,
-        "cannot trust the server: it does not speak TLS, so its URL may have to begin with http://",
+        f"cannot trust the server {host_of(route)}: it does not speak TLS, so its URL may have to "
+        "begin with http://",
+        "check base_url",
     )
 
 
-def broken(told: str) -> TransportFault:
+def broken(told: str, route: Route | None = None) -> TransportFault:
     """The connection was there, and broke."""
-    return TransportFault(FaultKind.BROKEN, f"the connection broke: {told}")
+    place = f" to {host_of(route)}" if route else ""
+    return TransportFault(FaultKind.BROKEN, f"the connection{place} broke: {told}")
 
 
 def not_http(route: Route) -> TransportFault:
@@ -66,7 +75,12 @@ def not_http(route: Route) -> TransportFault:
     told = "what came is not HTTP"
     if route.url.startswith("http:"):
         told += "; a server that speaks TLS has a URL that begins with https://"
-    return broken(told)
+    return broken(told, route)
+
+
+def host_of(route: Route) -> str:
+    """Host and port of the server. Safe to show, as the user, password and path are not."""
+    return urlsplit(route.url).netloc.rpartition("@")[2].lower()
 
 
 def received(route: Route, response: Response) -> Response | TransportFault:

@@ -118,8 +118,8 @@ class ForkedClient:
         if isinstance(error, self._http.RemoteProtocolError) and "illegal" in str(error):
             return faults.not_http(route)
         if isinstance(error, self._http.DecodingError):
-            return faults.broken("what came cannot be unpacked")
-        return faults.broken(_told(cause))
+            return faults.broken("what came cannot be unpacked", route)
+        return faults.broken(_told(cause), route)
 
 
 async def _read(response: Any) -> bytes:
@@ -134,9 +134,9 @@ async def _read(response: Any) -> bytes:
 
 def _unconnected(cause: BaseException, route: Route) -> TransportFault:
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return faults.untrusted(cause.verify_message)
+        return faults.untrusted(cause.verify_message, route)
     if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
-        return faults.without_tls()
+        return faults.without_tls(route)
     return faults.unconnected(_told(cause), route)
 
 

@@ -44,9 +44,11 @@ class Routes:
         try:
             proxy = proxy_of(url, self._environ)
         except ConfigError as error:
-            return TransportFault(FaultKind.PROXY, f"{error.message}: {error.hint}")
+            return TransportFault(FaultKind.PROXY, error.message, error.hint)
         if url.startswith("https:") and self._distrust:
-            return TransportFault(FaultKind.CERTIFICATE, self._distrust)
+            variable = self._distrust.partition("=")[0]
+            hint = f"correct {variable}, or unset it"
+            return TransportFault(FaultKind.CERTIFICATE, self._distrust, hint)
         return Route(
             url=url,
             headers=_headers(key, json_body=json_body),

@@ -184,11 +184,11 @@ def judge_fault(fault: TransportFault) -> Verdict:
     """What an attempt without a response means."""
     match fault.kind:
         case FaultKind.CERTIFICATE:
-            hint = "check base_url; behind a company proxy, install its certificate"
-            return Verdict(VerdictKind.RETIRED, fault.message, hint=hint)
+            hint = "check base_url; behind a company proxy, name its certificate in SSL_CERT_FILE"
+            return Verdict(VerdictKind.RETIRED, fault.message, hint=fault.hint or hint)
         case FaultKind.PROXY:
-            hint = "correct HTTPS_PROXY, or unset it"
-            return Verdict(VerdictKind.STOP, fault.message, hint=hint)
+            hint = "correct the variable that names the proxy, or unset it"
+            return Verdict(VerdictKind.STOP, fault.message, hint=fault.hint or hint)
         case FaultKind.OVERSIZE:
             return Verdict(VerdictKind.REJECTED, fault.message)
         case FaultKind.TIMEOUT:

@@ -169,7 +169,7 @@ def test_an_unknown_authority_is_told_with_the_variable_that_helps(
     told = fault(wire, f"https://127.0.0.1:{authority.serve('127.0.0.1')}/v1")
 
     assert told.kind is FaultKind.CERTIFICATE
-    assert told.message.startswith("cannot trust the server: ")
+    assert re.match(r"cannot trust the server 127\.0\.0\.1:\d+: \w", told.message)
     assert told.message.endswith(advice)
 
 
@@ -192,6 +192,27 @@ def test_a_certificate_for_another_name_or_time_is_told_apart(
     assert told.kind is FaultKind.CERTIFICATE
     assert re.search(reason, told.message)
     assert "SSL_CERT_FILE" not in told.message
+
+
+def test_a_server_that_shows_the_certificate_of_a_ca_is_told_in_plain_words(
+    listen: Listen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, certificate, key = trustme.CA(), tmp_path / "ca.pem", tmp_path / "key.pem"
+    authority.cert_pem.write_to_path(str(certificate))
+    authority.private_key_pem.write_to_path(str(key))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            tls.recv(1)
+
+    told = fault(Client, f"https://127.0.0.1:{listen(handle)}/v1")
+
+    assert told.kind is FaultKind.CERTIFICATE
+    assert told.message.endswith("that of a CA: make one with basicConstraints=CA:FALSE")
+    assert "company" not in (told.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -217,6 +238,7 @@ def test_a_file_of_certificates_that_is_missing_or_bad_is_named(
 
     assert told.kind is FaultKind.CERTIFICATE
     assert told.message.startswith(f"SSL_CERT_FILE={file}: {reason}")
+    assert told.hint == "correct SSL_CERT_FILE, or unset it"
 
 
 def test_a_missing_folder_of_certificates_is_named(
@@ -248,6 +270,7 @@ def test_a_server_without_tls_at_an_https_url_is_told_apart(wire: Wire, listen: 
     assert told.kind is FaultKind.CERTIFICATE
     assert "does not speak TLS" in told.message
     assert "http://" in told.message
+    assert told.hint == "check base_url"
 
 
 def test_a_server_with_tls_at_an_http_url_gets_advice(wire: Wire, listen: Listen) -> None:
@@ -308,7 +331,9 @@ def test_a_dead_proxy_is_named_without_its_password(
     told = fault(wire, f"{scheme}://api.example.com/v1")
 
     assert told.kind is FaultKind.CONNECT
-    assert told.message.startswith("cannot connect through the proxy 127.0.0.1:1 (ALL_PROXY): ")
+    assert told.message.startswith(
+        "cannot connect to api.example.com through the proxy 127.0.0.1:1 (ALL_PROXY): "
+    )
     assert "refused" in told.message
 
 
@@ -325,6 +350,7 @@ def test_a_proxy_that_lets_nobody_through_is_told_apart(
     wants = "does not take its user and password" if login else "wants a user and a password"
     assert told.kind is FaultKind.PROXY
     assert told.message == f"the proxy {place} ({scheme.upper()}_PROXY) {wants}"
+    assert f"{scheme.upper()}_PROXY" in (told.hint or "")
 
 
 def test_a_proxy_that_cannot_reach_the_server_is_no_connection(
@@ -348,7 +374,8 @@ def test_a_variable_that_names_no_proxy_is_told_and_nothing_is_sent(
     told = fault(wire, serve(respond()).replace("127.0.0.1", "api.example.com"))
 
     assert told.kind is FaultKind.PROXY
-    assert "HTTP_PROXY holds no URL of a proxy" in told.message
+    assert told.message == "HTTP_PROXY holds no URL of a proxy"
+    assert "HTTP_PROXY=http://" in (told.hint or "")
     assert requests == []
 
 
@@ -393,5 +420,5 @@ def test_a_handshake_that_stalls_is_no_connection(wire: Wire, listen: Listen) ->
     assert isinstance(outcome, TransportFault)
     assert (outcome.kind, outcome.message) == (
         FaultKind.CONNECT,
-        "cannot connect: no connection in 0.4 s",
+        f"cannot connect to 127.0.0.1:{port}: no connection in 0.4 s",
     )
