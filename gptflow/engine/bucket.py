@@ -31,6 +31,10 @@ _SLOWLY = 0.97
 _DEARER = 1.1
 _MARGIN_S, _MARGIN_KEPT = 0.005, 0.998
 """What a refusal adds to the reserve, in seconds of flow, and what each answer leaves of it."""
+_DISTRUST, _TRUSTS = 0.5, 1.005
+"""What a refusal that should not have been leaves of the largest burst, and what an answer adds."""
+_TOGETHER = 2.0
+"""How many calls may leave together, however little is trusted."""
 _MEMORY = 0.95
 """What is left of an old observation's weight with each new one."""
 
@@ -70,6 +74,8 @@ class Bucket:
         "_observed",
         "_seen",
         "_shifted",
+        "_sunk_at",
+        "_trust",
         "capacity",
         "learns_ratio",
         "pace",
@@ -99,6 +105,9 @@ class Bucket:
         self._least = math.inf
         self._margin_s = 0.0
         self._shifted = 0.0
+        self._trust = 1.0
+        self._sunk_at = -math.inf
+        """When a call was refused: those that left before know of more than there is."""
         self._observed = 0
         self._seen: tuple[float, float, float] | None = None
 
@@ -112,10 +121,15 @@ class Bucket:
         """Takes out what a call is charged. The mark is for `observe`."""
         cost = estimate * self.ratio
         # A call larger than all that was seen so far may go when the bucket holds as much.
-        most = max(self.capacity, cost)
+        most = max(self._most, cost)
         self._level = min(most, self.level(now)) - cost
         self._at = now
         return self._level, self._shifted
+
+    @property
+    def _most(self) -> float:
+        """What may be taken out at once: less of a limit whose refusals cannot be explained."""
+        return max(self._trust * self.capacity, min(self.capacity, _TOGETHER * self.ratio))
 
     def level(self, now: float) -> float:
         """What is in it, above its capacity if nothing was taken for long."""
@@ -134,6 +148,7 @@ class Bucket:
         if self.learns_ratio and self.pace == 1.0:  # never may calls seem to cost next to nothing
             self.ratio *= _DEARER
             self._charged *= _DEARER
+        self._sunk_at = now
         level = estimate * self.ratio - (ready_at - now) * self.per_s
         if level < self.level(now):
             self._shifted += level - self.level(now)
@@ -159,15 +174,16 @@ class Bucket:
         # What was corrected since then is not to be corrected twice.
         mirrored = since.mark[0] + self._shifted - since.mark[1]
         error = told.remaining - mirrored
-        if error > before:
+        if error > before and since.sent_at >= self._sunk_at:
             self._shift(now, error - before)
         elif error < -after - _ROUNDED:
             self._shift(now, error + after + _ROUNDED)
         self._margin_s *= _MARGIN_KEPT
+        self._trust = min(1.0, self._trust * _TRUSTS)
 
     def _shift(self, now: float, units: float) -> None:
-        self._level = min(self.capacity, self.level(now)) + units
-        self._level = min(self.capacity, self._level)
+        self._level = min(self._most, self.level(now)) + units
+        self._level = min(self._most, self._level)
         self._at = now
         self._shifted += units
 
@@ -179,6 +195,7 @@ class Bucket:
     def widen(self) -> None:
         """Keeps a larger reserve for a while, after a refusal that should not have been."""
         self._margin_s = 2 * self._margin_s + _MARGIN_S
+        self._trust *= _DISTRUST
 
     def _reserve(self, cost: float) -> float:
         spare = min(0.1 * (self.capacity - cost), _JITTER_S * self.per_s)

@@ -150,6 +150,22 @@ def test_keys_of_one_organization_share_its_limit() -> None:
     assert len(outcome.by_key) == 4
 
 
+def test_keys_that_share_a_limit_and_do_not_say_so_are_refused_seldom() -> None:
+    keys = entries(2)
+    shared = [Limit(2 * RPM)]
+    server = Server({key.name: shared for key in keys}, latency=noisy(0.2))
+    outcome = Simulation(KeyPool(keys, adaptive=True), server).run(ROWS)
+
+    assert outcome.per_s >= 0.95 * 2 * RPM / 60
+    assert outcome.refused_share < 0.05
+
+
+def test_a_chosen_number_of_calls_goes_as_soon_as_no_limit_was_told() -> None:
+    outcome = Simulation(KeyPool(entries(1)), Server(style="silent"), most=200).run(4000)
+
+    assert outcome.took_s < 4000 / 200 * 0.2 + 2 * 0.25
+
+
 def test_limits_that_the_entry_tells_are_kept_without_a_refusal() -> None:
     keys = [KeyEntry("a", Secret("sk-a"), rpm=600, concurrency=3)]
     server = Server({"a": [Limit(600)]}, style="silent")
