@@ -34,7 +34,7 @@ _CHANGED = 0.05
 """The server is another if throughput is so different, and by three standard errors."""
 _BAD, _BAD_AFTER = 0.93, 8
 """A look ends when after so many answers it surely brings no more than this share."""
-_SMALL = 4
+_SMALL = 8
 """Down to here a smaller size is always looked at: the shortest latency is not known well."""
 _CEILING_S = 60.0
 """How long the size that a server refused is not tried again."""
