@@ -34,16 +34,20 @@ _SHORTEST_KEY = 16
 """Characters. What is shorter is a word for a server that asks for no key."""
 
 _FORM = 'it should read {"key_list": [{"api_key": "..."}]}'
+_HOW_TO_NAME = "--config on the command line, config_path= in Python"
 _READ_HINTS = {
-    errno.ENOENT: 'write {"key_list": [{"api_key": "..."}]} into it, or name another with --config',
-    errno.EISDIR: "name the file in it: --config FOLDER/config.json",
+    errno.ENOENT: 'write {"key_list": [{"api_key": "..."}]} into it, or name another: '
+    + _HOW_TO_NAME,
+    errno.EISDIR: f"name the file in it, FOLDER/config.json: {_HOW_TO_NAME}",
     errno.EACCES: "whoever runs gptflow must be able to read it",
 }
+_DOUBLE_QUOTES = 'JSON wants double quotes: "api_key"'
 _SYNTAX_HINTS = {
     "Expecting property name enclosed in double quotes": 'it begins like this: {"key_list": ...',
     "Expecting ',' delimiter": "a comma is missing, or a bracket",
     "Invalid control character at": "a text ends on the line that it begins on",
 }
+_OTHER_QUOTES = frozenset("'`‘’“”«»")  # noqa: RUF001  # what editors and Python put in their place
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,9 @@ def _decoded(path: Path, plain: str) -> Any:
         return jsonc.decode(plain)
     except json.JSONDecodeError as error:
         told = f"{path}:{error.lineno}:{error.colno}: {error.msg}"
-        raise ConfigError(told, hint=_SYNTAX_HINTS.get(error.msg)) from None
+        is_misquoted = plain[error.pos : error.pos + 1] in _OTHER_QUOTES
+        hint = _DOUBLE_QUOTES if is_misquoted else _SYNTAX_HINTS.get(error.msg)
+        raise ConfigError(told, hint=hint) from None
     except jsonc.DuplicateNameError as error:
         line, column = jsonc.line_and_column(plain, jsonc.duplicate_at(plain))
         told = f"{path}:{line}:{column}: {error.args[0]!r} stands twice in one object"
@@ -205,7 +211,7 @@ def _decoded(path: Path, plain: str) -> Any:
 
 def _no_key_list(path: Path, data: Any) -> ConfigError:
     close = close_to("key_list", data) if isinstance(data, dict) else None
-    hint = f"{_FORM}; if this file belongs to another program, name yours with --config"
+    hint = f"{_FORM}; if this file belongs to another program, name yours: {_HOW_TO_NAME}"
     return ConfigError(
         f"{path}: there is no 'key_list'", hint=f"did you mean it by {close!r}?" if close else hint
     )

@@ -31,6 +31,8 @@ RESERVED_HEADERS = frozenset(
 _VISIBLE = re.compile(r"[!-~]+")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")
+_ENDPOINT = re.compile(r"(/completions|/responses|/v\d\w*/models)$")
+"""What gptflow adds to a base URL, or others do; some servers have their API below a /models."""
 _DIGITS = re.compile(r"\s*\+?\d{1,18}\s*")
 _PLACEHOLDER = re.compile(
     r"\.\.\.|…|^<.*>$|your[-_ ]?(?:openai[-_ ]?)?(?:api[-_ ]?)?key|^(?:sk-)?(?:proj-)?[x*]{3,}$",
@@ -72,7 +74,10 @@ def _base_url(text: str) -> str:
         raise ValueError("is not a URL that begins with http:// or https://")
     if url.username or url.password or url.query or url.fragment:
         raise ValueError("may not hold a user, a password, a query or a fragment")
-    return text.rstrip("/")
+    text = text.rstrip("/")
+    if _ENDPOINT.search(text):
+        raise ValueError("holds the path of an endpoint, which gptflow adds itself")
+    return text
 
 
 def _shown(text: str) -> str:

@@ -27,6 +27,8 @@ _HINTS = {
     "is a placeholder, not a key": _FILL_IN,
     "is a placeholder, not an organization": "leave it out where the key has only one",
     "is not a URL that begins with http:// or https://": 'such as "http://localhost:8000/v1"',
+    "holds the path of an endpoint, which gptflow adds itself": "leave off /chat/completions, "
+    "/completions, /responses or /models",
     "begins with '$'": 'a variable of the environment is written "${NAME}", in letters, digits '
     "and _",
     "is a header that gptflow sets itself": "the key belongs in api_key",

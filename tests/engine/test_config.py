@@ -122,7 +122,16 @@ def test_all_problems_are_named_at_once_with_their_places(tmp_path: Path) -> Non
         ("[" * 100_000, "too many brackets"),
         (f'{{"key_list": {"[" * 900}{"]" * 900}}}', "config.json"),
         ('{"keylist": []}', "did you mean it by 'keylist'?"),
-        ('{"architectures": ["Bert"]}', "--config"),
+        ('{"architectures": ["Bert"]}', "--config on the command line, config_path= in Python"),
+        (
+            "{'key_list': []}",
+            (
+                "json:1:2: Expecting property name enclosed in double quotes\nHint: "
+                "JSON wants double quotes"
+            ),
+        ),
+        ('{"key_list": [{"api_key": \'a\'}]}', "JSON wants double quotes"),
+        ("{“key_list”: []}", "JSON wants double quotes"),
         ("[]", "there is no 'key_list'"),
         ("", 'is empty\nHint: it should read {"key_list": [{"api_key": "..."}]}'),
         ('{"api_key": "abc"}', 'it should read {"key_list": [{"api_key": "..."}]}'),
@@ -136,10 +145,19 @@ def test_all_problems_are_named_at_once_with_their_places(tmp_path: Path) -> Non
         ('{"key_index": ' + "9" * 5000 + "}", "config.json: a number has too many digits"),
         ('{"api_key": "a", "key_list": [{"api_key": "b"}]}', "it stands in each key of key_list"),
         ('{"key_list": [{"key": "abc"}]}', "did you mean 'api_key'?"),
-        ("{'key_list': []}", 'in double quotes\nHint: it begins like this: {"key_list"'),
+        ("{key_list: []}", 'in double quotes\nHint: it begins like this: {"key_list"'),
         (with_key('"Base-URL": "http://h/v1"'), "did you mean 'base_url'?"),
         (with_key('"key_index": 0'), "it stands beside key_list, not in a key"),
         (with_key('"base_url": "http://h:80a/v1"'), "base_url is not a URL"),
+        (
+            with_key('"base_url": "http://h/v1/chat/completions"'),
+            (
+                "holds the path of an endpoint, which gptflow adds itself\n"
+                "Hint: leave off /chat/completions"
+            ),
+        ),
+        (with_key('"base_url": "http://h/v1/completions/"'), "holds the path of an endpoint"),
+        (with_key('"base_url": "http://h/v1/models"'), "holds the path of an endpoint"),
         (with_key('"models": []'), "models is empty\nHint: leave it out where the key serves all"),
         (with_key('"models": "m-1"'), 'put the name into brackets: ["..."]'),
         (with_key('"name": "a\\u001b[2J"'), "another character that cannot be shown"),
