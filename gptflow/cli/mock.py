@@ -67,8 +67,15 @@ def command(scenario: Path | None, host: str, port: int, log: Path | None) -> in
 
     def announce(base_url: str) -> None:
         click.echo(f"serving {base_url} until Ctrl-C; in config.json:")
-        key = {"api_key": "any", "base_url": base_url}
+        key = {"api_key": _served_key(loaded), "base_url": base_url}
         click.echo(f"  {json.dumps({'key_index': 0, 'key_list': [key]})}")
 
     serve(loaded, host=host, port=port, announce=announce)
     return 0
+
+
+def _served_key(scenario: Scenario) -> str:
+    """A key that the server takes: any, unless it refuses those that it does not list."""
+    if scenario.unknown_keys == "allow":
+        return "any"
+    return next((key for key, rule in scenario.keys.items() if not rule.failure), "any")

@@ -6,11 +6,15 @@ The codes are those of https://open.larksuite.com/document/client-docs/bot-v3/ad
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gptflow.errors import LarkError
+from gptflow.notify.quote import quoted
 
 TOO_FREQUENT = 11232
+_MOST_WORDS = 200
 _FORM_REFUSED = frozenset({9499, 11310})
 
 
@@ -53,13 +57,18 @@ _MEANINGS = {
 }
 
 
-def refusal(status: int, content: bytes) -> LarkError | None:
-    """Why Lark did not take a message; None if it did. The error holds nothing of the answer."""
-    code = _code(content)
+def refusal(status: int, content: bytes, hidden: Sequence[str] = ()) -> LarkError | None:
+    """Why Lark did not take a message; None if it did.
+
+    The error holds nothing of the answer, but for Lark's own words on a code that is unknown here:
+    a line without a mention and without the texts in `hidden`.
+    """
+    answer = _answer(content)
+    code = _code(answer)
     if code == 0 and status == 200:
         return None
     if code:
-        meaning = _MEANINGS.get(code, _Meaning("a code that is not documented"))
+        meaning = _MEANINGS.get(code) or _Meaning(_unknown(answer, hidden))
         return LarkError(
             f"Lark refused a message: code {code}, {meaning.words}",
             hint=meaning.hint,
@@ -84,13 +93,27 @@ def is_form_refused(error: LarkError) -> bool:
     return error.code in _FORM_REFUSED
 
 
-def _code(content: bytes) -> int | None:
-    """The code of an answer; None where it is no answer of Lark's. Old hooks say StatusCode."""
+def _answer(content: bytes) -> dict[str, Any]:
+    """The object of an answer; an empty one where it is none."""
     try:
         answer = json.loads(content)
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(answer, dict):
-        return None
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _unknown(answer: dict[str, Any], hidden: Sequence[str]) -> str:
+    """What Lark says of a code that is not among ours."""
+    told = answer.get("msg", answer.get("StatusMessage"))
+    words = " ".join(told.split()) if isinstance(told, str) else ""
+    for text in filter(None, hidden):
+        words = words.replace(text, "…")
+    shown = "".join(sign for sign in words if sign.isprintable())
+    told = f": {quoted(shown, _MOST_WORDS)}" if shown else ""
+    return f"a code that is not documented{told}"
+
+
+def _code(answer: dict[str, Any]) -> int | None:
+    """The code of an answer; None where it is no answer of Lark's. Old hooks say StatusCode."""
     code = answer.get("code", answer.get("StatusCode"))
     return code if isinstance(code, int) and not isinstance(code, bool) else None

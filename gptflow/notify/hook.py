@@ -36,6 +36,8 @@ class Hook:
         Raises:
             ValueError: there is none, or it is no hook. The message does not hold it.
         """
+        if not isinstance(url, str | None):
+            raise ValueError(f"the Lark hook is no text\n{_HOW}")  # noqa: TRY004  # as if it is bad
         url = (environ.get("LARK_HOOK", "") if url is None else url).strip()
         secret = environ.get("LARK_SECRET", "") if secret is None else secret
         if not url:
@@ -49,6 +51,11 @@ class Hook:
     def host(self) -> str:
         """The only part of the URL that may be shown."""
         return urlsplit(self.url).hostname or ""
+
+    @property
+    def hidden(self) -> tuple[str, str, str]:
+        """What may be seen nowhere: the URL, the token at its end, and the secret."""
+        return self.url, urlsplit(self.url).path.rpartition("/")[2], self.secret
 
     @property
     def fingerprint(self) -> str:

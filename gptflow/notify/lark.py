@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import time
 
-from gptflow.errors import LarkError
+from gptflow.errors import LarkError, UsageError
 from gptflow.notify.answer import TOO_FREQUENT, is_form_refused, refusal
 from gptflow.notify.hook import Hook, signature
-from gptflow.notify.message import Color, Message, encoded
+from gptflow.notify.message import COLORS, Color, Message, encoded
 from gptflow.notify.pace import Pace, pace_of
 from gptflow.notify.wire import post
 
@@ -56,7 +56,9 @@ class LarkBot:
 
         Raises:
             LarkError: Lark refused it, or could not be reached.
+            UsageError: it is no text.
         """
+        _check(content=content)
         self.deliver(Message(content))
 
     def send_card(
@@ -64,12 +66,17 @@ class LarkBot:
     ) -> None:
         """Sends a card: a title on a colour, and text below, in Lark's markdown unless told not.
 
-        What Lark does not take as a card goes as text. Raises LarkError as `send` does.
+        What Lark does not take as a card goes as text. Raises as `send` does, and UsageError for a
+        colour that there is not.
         """
+        _check(title=title, content=content)
+        if color not in COLORS:
+            raise UsageError(f"there is no colour {color!r}", hint=f"one of {', '.join(COLORS)}")
         self.deliver(Message(content, title, "interactive", color, markdown))
 
     def send_post(self, title: str, content: str) -> None:
-        """Sends a text with a title. Raises LarkError as `send` does."""
+        """Sends a text with a title. Raises as `send` does."""
+        _check(title=title, content=content)
         self.deliver(Message(content, title, "post"))
 
     def deliver(self, message: Message) -> None:
@@ -110,4 +117,13 @@ class LarkBot:
         answer = post(self._hook, encoded(body), self._timeout_s)
         if isinstance(answer, str):
             return LarkError(f"a message did not reach Lark: {answer}")
-        return refusal(answer.status, answer.content)
+        return refusal(answer.status, answer.content, self._hook.hidden)
+
+
+def _check(**texts: str) -> None:
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise UsageError(
+                f"LarkBot: {name} is of type {type(text).__name__}, and no text",
+                hint=f"str({name}) makes one of it",
+            )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Color = Literal["blue", "green", "orange", "red", "grey"]
+COLORS: tuple[Color, ...] = get_args(Color)
 Body = dict[str, Any]
 
 MOST_BYTES = 20_000

@@ -149,7 +149,7 @@ class Messenger:
         if error.is_final:
             with self._turn:
                 self._has_given_up = True
-            text = f"Lark gets no more messages from this process: {error}"
+            text = f"this Lark hook gets no more messages from this process: {error}"
         elif self._is_in_trouble:
             return
         else:

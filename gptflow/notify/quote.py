@@ -6,6 +6,12 @@ import re
 
 _MENTION = re.compile("<(?=/?at)", re.IGNORECASE)
 
+_TOKEN = re.compile(
+    r"(?<![\w-])(?:(?:sk|gsk|xai)-|(?:gsk|hf)_|AIza)[\w-]{8,}"
+    r"|(?<=Bearer )[\w.~+/-]{8,}|(?<=/hook/)[\w-]+"
+)
+"""What looks like the key of a provider, or like the end of a hook."""
+
 
 def quoted(text: str, most: int | None = None) -> str:
     """A text that someone else wrote, cut to `most` characters, in which no mention works.
@@ -14,3 +20,8 @@ def quoted(text: str, most: int | None = None) -> str:
     """
     text = text if most is None or len(text) <= most else f"{text[:most]}…"
     return _MENTION.sub("< ", text)
+
+
+def without_tokens(text: str) -> str:
+    """A text in which nothing is left that looks like a key: a crash may quote one."""
+    return _TOKEN.sub("…", text)

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from gptflow.notify.lark import LarkBot
 from gptflow.notify.messenger import Messenger
-from gptflow.notify.quote import quoted
+from gptflow.notify.quote import quoted, without_tokens
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,13 +142,14 @@ def _ending(error: BaseException, after: str) -> tuple[str, ...]:
     trace = error.__traceback__ and error.__traceback__.tb_next
     trace = trace and trace.tb_next
     lines = traceback.format_exception(type(error), error, trace, limit=-8)
-    text = quoted("".join(lines).rstrip()[-MOST_TRACEBACK:], MOST_TRACEBACK)
+    whole = without_tokens("".join(lines)).rstrip()
+    text = quoted(whole[-MOST_TRACEBACK:], MOST_TRACEBACK)
     return (f"crashed after {after}: {type(error).__name__}", text)
 
 
 def _described(result: object) -> str:
     try:
-        return quoted(_SHORT.repr(result), MOST_RETURN)
+        return quoted(without_tokens(_SHORT.repr(result)), MOST_RETURN)
     except Exception:  # noqa: BLE001 (a value's own code must not fail the work that made it)
         return f"a {type(result).__name__}"
 

@@ -11,6 +11,11 @@ from gptflow.spec.part import SpecModel
 
 Occasion = Literal["start", "finish", "failure", "exhausted"]
 _HOOK = re.compile(r"https://[^\s/]+/\S+|http://(localhost|127(\.\d+){3}|\[::1\])(:\d+)?/\S+")
+_HINT = (
+    "copy the URL from the group's settings, Bots, Custom bot: it begins with "
+    "https://open.larksuite.com or https://open.feishu.cn; best kept in the environment, as "
+    'hook: "${LARK_HOOK}"'
+)
 
 
 class LarkSpec(SpecModel):
@@ -50,7 +55,9 @@ class LarkSpec(SpecModel):
         text = hook.get_secret_value().strip()
         # A variable that is not set is a problem of its own.
         if "${" not in text and not _HOOK.fullmatch(text):
-            raise ValueError("the hook is not an https URL")
+            wrong = ValueError("the hook is not an https URL")
+            wrong.add_note(_HINT)
+            raise wrong
         return hook
 
 

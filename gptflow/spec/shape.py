@@ -43,6 +43,8 @@ class _Mistake:
     """For a missing or unknown key: with that key at the end."""
     rule: str = ""
     """What a rule of the model says."""
+    hint: str | None = None
+    """What it advises: the note of its exception."""
 
 
 def shape_problems(error: ValidationError, data: Any, origin: Origin) -> list[Problem]:
@@ -75,7 +77,8 @@ def _mistake(details: ErrorDetails, data: Any) -> _Mistake:
     if location[-1:] == ("[key]",):
         return _Mistake("key name", path)
     if kind == "value_error":
-        return _Mistake("rule", path, str(details["ctx"]["error"]))
+        error = details["ctx"]["error"]
+        return _Mistake("rule", path, str(error), next(iter(getattr(error, "__notes__", [])), None))
     kinds: dict[str, Literal["unknown", "extractor"]] = {
         "extra_forbidden": "unknown",
         "extractor_kind": "extractor",
@@ -118,7 +121,7 @@ class _Teller:
             case "extractor":
                 return self._extractor(path)
             case "rule":
-                return Problem(mistake.rule, self._key(path))
+                return Problem(mistake.rule, self._key(path), mistake.hint)
             case "wrong":
                 return self._wrong(path)
 

@@ -46,6 +46,22 @@ def test_it_serves_until_a_signal_and_ends_well(folder: Path, number: int) -> No
     assert json.loads((folder / "log").read_text())["user"] == "hello"
 
 
+def test_the_config_that_it_names_has_a_key_that_it_serves(folder: Path) -> None:
+    keys = "{sk-dead: {failure: invalid_api_key}, sk-one: {rpm: 60}}"
+    (folder / "scenario.yaml").write_text(f"keys: {keys}\nunknown_keys: refuse\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "gptflow", "mock", "scenario.yaml", "--port", "0"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        config = process.stdout.readline()
+        process.terminate()
+    assert json.loads(config)["key_list"][0]["api_key"] == "sk-one"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

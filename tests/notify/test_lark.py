@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import threading
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from gptflow.errors import LarkError
+from gptflow.errors import LarkError, UsageError
 from gptflow.notify.hook import signature
 from gptflow.notify.lark import TRIES, LarkBot
 from tests.lark_server import TOKEN, LarkServer, Reply
@@ -87,6 +89,30 @@ def test_a_code_is_an_error_that_says_what_it_means(
     assert meaning in str(error)
     assert (error.code, error.is_final) == (code, is_final)
     assert len(lark.received) == 1
+
+
+def test_a_code_that_is_unknown_here_comes_with_larks_own_words(lark: LarkServer) -> None:
+    words = f"param error:\n<at id=all> {TOKEN} {SECRET}" + "x" * 1_000
+    lark.answer_with(Reply(content=json.dumps({"code": 12345, "msg": words}).encode()))
+    error = error_of(lambda: LarkBot(lark.hook, secret=SECRET).send("hello"))
+    assert "not documented: param error: < at id=all> … …xx" in str(error)
+    assert len(str(error)) < 400
+    assert TOKEN not in shown(error)
+    assert SECRET not in shown(error)
+
+
+def test_what_is_no_text_or_no_colour_is_told_in_plain_words(lark: LarkServer) -> None:
+    bot: Any = LarkBot(lark.hook)
+    with pytest.raises(UsageError, match="content is of type int, and no text"):
+        bot.send(5)
+    with pytest.raises(UsageError, match="title is of type NoneType"):
+        bot.send_post(None, "text")
+    with pytest.raises(UsageError, match=r"no colour 'greeen'\nHint: one of blue, green, orange"):
+        bot.send_card("title", "text", color="greeen")
+    no_url: Any = 5
+    with pytest.raises(ValueError, match="the Lark hook is no text"):
+        LarkBot(no_url)
+    assert lark.received == []
 
 
 def test_the_code_of_an_old_hook_counts_too(lark: LarkServer) -> None:

@@ -102,6 +102,7 @@ def test_after_a_final_answer_it_gives_up_with_one_warning(
     messenger.post("more")
     assert messenger.close(10)
     (trouble,) = troubles
+    assert trouble.startswith("this Lark hook gets no more messages")
     assert f"code {code}" in trouble
     assert "Hint: " in trouble
     assert TOKEN not in trouble

@@ -74,6 +74,23 @@ def test_a_crash_is_told_with_the_tracebacks_end_and_raised_on(lark: LarkServer)
     assert "_telling" not in crashed
 
 
+def test_what_looks_like_a_key_is_told_neither_of_a_crash_nor_of_a_value(lark: LarkServer) -> None:
+    keys = ["sk-proj-abcdef_0123456789", "gsk_0123456789abcdef", f"Bearer {'a1' * 9}"]
+
+    @lark_sender(lark.hook)
+    def work(crash: bool) -> list[str]:
+        if crash:
+            raise Boom(f"wrong: {keys}, for risk-assessment-of-tasks")
+        return keys
+
+    work(crash=False)
+    with pytest.raises(Boom):
+        work(crash=True)
+    _, finished, _, crashed = lark.wait_for(4)
+    assert "returned ['…', '…', 'Bearer …']" in finished
+    assert "wrong: ['…', '…', 'Bearer …'], for risk-assessment-of-tasks" in crashed
+
+
 def test_a_long_crash_and_a_long_value_are_shortened(lark: LarkServer) -> None:
     @lark_sender(lark.hook)
     def work(crash: bool) -> list[str]:

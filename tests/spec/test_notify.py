@@ -44,7 +44,7 @@ def test_every_key_can_be_given(load: Load, minimal: str) -> None:
     [
         ({}, "the key 'hook' is missing", "hook: '${LARK_HOOK}'"),
         ({"hook": '"${GONE}"'}, "no variable GONE", "export GONE"),
-        ({"hook": "http://a.example/x"}, "not an https URL", ""),
+        ({"hook": "http://a.example/x"}, "not an https URL", "https://open.larksuite.com or"),
         ({"hook": "https://a.example"}, "not an https URL", ""),
         ({"hook": "https://a.example/1", "on": "[begin]"}, "'start', 'finish'", ""),
         ({"hook": "https://a.example/1", "base_wait_s": 0}, "a number above 0", ""),
