@@ -74,13 +74,18 @@ def bot_of(*hooks: str | LarkBot | None) -> LarkBot | None:
         raise error.with_traceback(None) from None
 
 
-def worker_count(name: str, *given: Any) -> int:
-    """The number of workers: the first of `given` that is given at all.
+def worker_count(**by_name: Any) -> int:
+    """The number of workers, by whichever of its names it is given; the first is the main one.
 
     Raises:
-        UsageError: it is missing, or no number of workers.
+        UsageError: it is missing, or no number of workers, or two different ones.
     """
-    count = next((count for count in given if count is not None), None)
+    given = {name: count for name, count in by_name.items() if count is not None}
+    if any(count != next(iter(given.values())) for count in given.values()):
+        told = " and ".join(f"{name} is {count!r}" for name, count in given.items())
+        raise UsageError(f"{told}: they mean the same", hint="give one of them")
+    name = next(iter(given or by_name))
+    count = given.get(name)
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         found = "is missing" if count is None else f"is {count!r}"
         raise UsageError(f"{name} {found}", hint=f"give a whole number from 1 on: {name}=4")

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from gptflow.engine.secret import Secret
-from gptflow.errors import RunStopped
+from gptflow.errors import RunStopped, UsageError
 from gptflow.notify.lark import LarkBot
 from gptflow.records import Reply
 from gptflow.wrapper.loading import shared_engine
@@ -68,7 +68,7 @@ class GPTWrapper(PipelineMethods):
             # First out of this frame's names: a report of an error may show what they hold.
             hidden, lark_hook = Secret(lark_hook), None
             lark_hook = _bot(hidden)
-        path = Path(config_path).absolute()
+        path = _path(config_path).absolute()
         is_default = os.fspath(config_path) == DEFAULT_PATH
         self._shared = shared_engine(
             Settings(
@@ -238,6 +238,16 @@ class GPTWrapper(PipelineMethods):
     async def _aask(self, asked: Question) -> Reply:
         call, prefer = asked.call, self._prefer
         return await self._shared.arun(lambda engine: engine.complete(call, prefer=prefer))
+
+
+def _path(config_path: object) -> Path:
+    """The file with the keys. Raises UsageError for what is no path."""
+    if isinstance(config_path, str | os.PathLike):
+        return Path(config_path)
+    raise UsageError(
+        f"config_path cannot be {config_path!r:.80}",
+        hint=f'give the path of the file with the keys, or leave it out for "{DEFAULT_PATH}"',
+    )
 
 
 def _bot(hook: Secret) -> LarkBot | None:

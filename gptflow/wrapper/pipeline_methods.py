@@ -25,6 +25,7 @@ class PipelineMethods:
         lark_hook: str | LarkBot | None = None,
         *,
         processes_num: int | None = None,
+        **others: Any,
     ) -> list[Any]:
         """Has processes work on `data`; all their results, in the order of the data.
 
@@ -42,6 +43,7 @@ class PipelineMethods:
             kwargs: further named arguments of `func`. A `lark_hook` among them is taken out.
             lark_hook: is told of start, end and crash, and what the wrappers have to tell.
             processes_num: as `process_num`.
+            **others: there are none; each is refused with a hint.
 
         Raises:
             UsageError: an argument does not fit; nothing was started. Or `func` gave no list.
@@ -61,6 +63,7 @@ class PipelineMethods:
             kwargs,
             lark_hook,
             processes_num=processes_num,
+            **others,
         )
 
     @staticmethod
@@ -74,6 +77,7 @@ class PipelineMethods:
         lark_hook: str | LarkBot | None = None,
         *,
         thread_num: int | None = None,
+        **others: Any,
     ) -> list[Any]:
         """Has threads work on `data`; all their results, in the order of the data.
 
@@ -90,6 +94,7 @@ class PipelineMethods:
             kwargs: further named arguments of `func`. A `lark_hook` among them is taken out.
             lark_hook: is told of start, end and crash, and what the wrapper has to tell.
             thread_num: as `threads_num`.
+            **others: there are none; each is refused with a hint.
 
         Raises:
             UsageError: an argument does not fit; nothing was started. Or `func` gave no list.
@@ -99,7 +104,15 @@ class PipelineMethods:
         from gptflow.wrapper.pipelines import multi_thread_pipeline
 
         return multi_thread_pipeline(
-            config_path, threads_num, data, func, args, kwargs, lark_hook, thread_num=thread_num
+            config_path,
+            threads_num,
+            data,
+            func,
+            args,
+            kwargs,
+            lark_hook,
+            thread_num=thread_num,
+            **others,
         )
 
     @staticmethod

@@ -35,6 +35,7 @@ class Settings:
             ("timeout_s", self.timeout_s, _is_number(self.timeout_s, most=LONGEST_TIMEOUT_S)),
             ("attempts", self.attempts, _is_number(self.attempts, kind=int)),
             ("key_wait_s", self.key_wait_s, wait_s == 0 or _is_number(wait_s)),
+            ("lark_hook", type(self.bot), isinstance(self.bot, LarkBot | None)),
             ("strategy", self.strategy, self.strategy in ("sequential", "spread")),
         ):
             if not is_right:

@@ -72,7 +72,9 @@ class SharedEngine:
             raise _unwritable() from None
 
     def key_name(self, index: int) -> str:
-        """The name of the key at a place, which wraps around."""
+        """The name of the key at a place, which wraps around. Raises UsageError for no place."""
+        if not isinstance(index, int):
+            raise UsageError(f"start_index cannot be {index!r}", hint="give a place, from 0 on")
         return self.config.keys[index % len(self.config.keys)].name
 
     def texts(self, question: Question, reply: Reply) -> str | list[str]:

@@ -55,7 +55,7 @@ def single_round_multi_thread(  # noqa: PLR0913  # as the original has them
     .NAME.gptflow, which says what the answers were asked with, and .NAME.rest with answers to
     prompts that this call does not have.
     """
-    count = worker_count("threads_num", threads_num, thread_num)
+    count = worker_count(threads_num=threads_num, thread_num=thread_num)
     crew = Crew("threads", count, config_path, bot_of(kwargs.pop("lark_hook", None)))
     return _answers(crew, _items(system_prompts, prompts), _round(engine, fout, kwargs))
 
@@ -73,7 +73,7 @@ def single_round_multi_process(  # noqa: PLR0913  # as the original has them
 ) -> list[Any]:
     """GPTWrapper.single_round_multi_process."""
     leave_if_imported_by_worker()
-    count = worker_count("processes_num", processes_num, process_num)
+    count = worker_count(processes_num=processes_num, process_num=process_num)
     crew = Crew("processes", count, config_path, bot_of(kwargs.pop("lark_hook", None)))
     return _answers(crew, _items(system_prompts, prompts), _round(engine, fout, kwargs))
 

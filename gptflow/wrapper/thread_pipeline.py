@@ -57,7 +57,7 @@ def run_in_threads(job: Job, wrapper: GPTWrapper, chunks: Sequence[Any]) -> list
         # `func` may have closed the wrapper, or the machine has no thread left for its engine.
         with suppress(Exception):
             wrapper.stop(RunStopped("the pipeline has ended: another worker failed, or Ctrl-C"))
-        _see_out([thread for thread in threads if thread.is_alive()], type(error).__name__)
+        _see_out([thread for thread in threads if thread.is_alive()], _why(error))
         raise
 
 
@@ -96,9 +96,17 @@ def _see_out(threads: Sequence[threading.Thread], why: str) -> None:
     """Waits for threads that have been told to end, and says so if it takes its time."""
     _join(threads, QUIET_S)
     if any(thread.is_alive() for thread in threads):
-        told = "%s: calls on the wire may come back for %.0f s; Ctrl-C ends the waiting"
+        told = "%s: the pipeline ends; its other threads have %.0f s for their last call, or Ctrl-C"
         logging.getLogger("gptflow").warning(told, why, DRAIN_S)
         _join(threads, DRAIN_S)
+
+
+def _why(error: BaseException) -> str:
+    """What ends the pipeline, in a line; the error itself is raised when all threads have ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Ctrl-C was pressed"
+    first_line = str(error).partition("\n")[0]
+    return f"a worker failed ({type(error).__name__}: {first_line:.200})"
 
 
 def _join(threads: Sequence[threading.Thread], longest_s: float) -> None:

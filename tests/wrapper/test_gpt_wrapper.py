@@ -201,11 +201,19 @@ def test_a_wrapper_may_begin_with_another_key(api: Api) -> None:
         {"key_wait_s": -1},
         {"key_wait_s": "0"},
         {"strategy": "random"},
+        {"lark_hook": 5},
+        {"start_index": "1"},
     ],
 )
 def test_an_argument_that_does_not_fit_is_told(api: Api, option: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"{next(iter(option))} cannot be"):
         api.wrapper(**option)
+
+
+def test_a_path_that_is_none_is_told() -> None:
+    path: Any = None
+    with pytest.raises(UsageError, match="config_path cannot be None"):
+        GPTWrapper(path)
 
 
 def test_what_is_odd_about_the_file_is_logged(api: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import sys
@@ -121,6 +122,32 @@ def test_an_exception_is_raised_with_its_own_traceback_after_the_others_were_sto
     assert not [t for t in threading.enumerate() if t.name.startswith("gptflow-worker")]
 
 
+def test_a_pipeline_that_waits_for_its_threads_says_first_what_failed(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+
+    def told(_: logging.LogRecord) -> bool:
+        over.set()
+        return True
+
+    def work(_: int, __: GPTWrapper, chunk: list[str]) -> list[str]:
+        if chunk == ["bad"]:
+            raise LookupError("the bad item")
+        over.wait(20)
+        return chunk
+
+    caplog.handler.addFilter(told)
+    with pytest.raises(LookupError):
+        multi_thread_pipeline(desk.config, 2, ["good", "bad"], work)
+    assert caplog.messages == [
+        (
+            "a worker failed (LookupError: the bad item): the pipeline ends; its other threads have "
+            "30 s for their last call, or Ctrl-C"
+        )
+    ]
+
+
 def test_a_function_that_closes_its_wrapper_and_fails_is_told_as_it_failed(desk: Desk) -> None:
     def fail(_: int, wrapper: GPTWrapper, __: list[int]) -> list[int]:
         wrapper.close()
@@ -187,6 +214,11 @@ def test_arguments_that_do_not_fit_are_errors_before_anything_starts(
         ("func is None, not a function", {"data": [1], "num": 1}),
         ("data is one str", {"data": "text", "func": jobs.ask, "num": 1}),
         ("data is one NoneType", {"func": jobs.ask, "num": 1}),
+        ("args is one int, not a list", {"data": [1], "func": jobs.ask, "num": 1, "args": 5}),
+        ("args is one str", {"data": [1], "func": jobs.ask, "num": 1, "args": "text"}),
+        ("kwargs is one list", {"data": [1], "func": jobs.ask, "num": 1, "kwargs": [1]}),
+        ("no argument 'worker_num'\nHint: did", {"data": [1], "func": jobs.ask, "worker_num": 2}),
+        ("no argument 'k'\nHint: what func", {"data": [1], "func": jobs.ask, "num": 1, "k": 2}),
     ]:
         count = given.pop("num", None)
         with pytest.raises(UsageError, match=told):
@@ -194,6 +226,15 @@ def test_arguments_that_do_not_fit_are_errors_before_anything_starts(
     with pytest.raises(ConfigError):
         pipeline(desk.folder / "none.json", 1, [], jobs.ask)
     assert desk.asked() == []
+
+
+def test_two_names_of_the_count_must_say_the_same(desk: Desk) -> None:
+    told = "process_num is 2 and processes_num is 3: they mean the same"
+    with pytest.raises(UsageError, match=told):
+        multi_process_pipeline(desk.config, 2, [], jobs.ask, processes_num=3)
+    assert multi_process_pipeline(desk.config, 2, [], jobs.ask, processes_num=2) == []
+    with pytest.raises(UsageError, match="did you mean 'process_num'"):
+        multi_process_pipeline(desk.config, data=[], func=jobs.ask, threads_num=2)
 
 
 def test_no_data_is_no_work(desk: Desk) -> None:
