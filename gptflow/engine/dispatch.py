@@ -139,7 +139,7 @@ class Dispatcher:
 
     def move(self) -> None:
         """Serves the lines as far as keys are free: after the pool has got other keys."""
-        self._dry.clear()
+        self._dry = {model for model in self._dry if self._is_dry(model)}
         self._move()
 
     def stop(self, reason: RunStopped) -> None:
@@ -182,6 +182,11 @@ class Dispatcher:
         ]
         for _, model in sorted(lines):
             self._serve(model, self._lines[model])
+
+    def _is_dry(self, model: str) -> bool:
+        """Whether calls of a model wait, and are to wait on, for other keys."""
+        lost = self._pool.find_lack(model) if self._lines[model] else None
+        return lost is not None and self._on_no_key(lost)
 
     def _serve(self, model: str, line: deque[_Waiter]) -> None:
         while line and self._free:

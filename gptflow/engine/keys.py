@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Literal
 
@@ -11,7 +12,7 @@ import msgspec
 from gptflow.engine.account import Account, Sent
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.lineup import Lineup
-from gptflow.engine.standing import KeyState, Standing
+from gptflow.engine.standing import Key, KeyState, Standing
 from gptflow.engine.verdicts import Verdict, VerdictKind
 from gptflow.records import Usage
 
@@ -21,6 +22,7 @@ Strategy = Literal["spread", "sequential"]
 _SERVED = frozenset({VerdictKind.REJECTED, VerdictKind.REFUSED})
 _OUT = frozenset({VerdictKind.EXHAUSTED, VerdictKind.RETIRED})
 _OVERLOADED = frozenset({503, 529})
+_BY_PLACE = re.compile(r"key \d+")
 _WOKEN = 2
 """Keys that are looked at again as a lease of their account comes back."""
 
@@ -91,10 +93,11 @@ class KeyPool:
         """
         self._strategy = strategy
         self._adaptive = adaptive
-        self._accounts: dict[tuple[str, str], Account] = {}
-        self._known: dict[Hashable, Standing] = {}
+        self._accounts: dict[Hashable, Account] = {}
+        """By owner and model: what a server limits together."""
+        self._known: dict[Hashable, Key] = {}
         """All that ever were, so that a retired key cannot come back by being left out once."""
-        self._keys: dict[str, Standing] = {}
+        self._keys: dict[str, Key] = {}
         self._lineups: dict[str, Lineup] = {}
         self._takes = 0
         self.replace(entries, start_index)
@@ -108,12 +111,7 @@ class KeyPool:
         """
         self._keys = {}
         for place, entry in enumerate((*entries[start_index:], *entries[:start_index])):
-            identity = _identity(entry)
-            key = self._known.get(identity)
-            if key is None:
-                owner = (entry.base_url, entry.organization or f"key {entry.api_key.reveal()}")
-                account = self._accounts.setdefault(owner, Account())
-                key = self._known[identity] = Standing(entry, account, adaptive=self._adaptive)
+            key = self._known.setdefault(_identity(entry), Key(entry))
             key.entry = entry  # a key without a name is called after its place
             key.order = place if self._strategy == "sequential" else None
             self._keys[entry.name] = key
@@ -142,7 +140,7 @@ class KeyPool:
         """
         lineup = self._lineups.get(model)
         if lineup is None:
-            lineup = self._lineups[model] = Lineup(model, self._keys.values())
+            lineup = self._lineups[model] = Lineup(self._serving(model))
         if not lineup:
             return self._no_key(model)
         estimate = float(tokens or 1)
@@ -153,7 +151,7 @@ class KeyPool:
         self._takes += 1
         best.used = self._takes
         lineup.offer(best)
-        return Lease(best.entry, model, best, sent, best.load)
+        return Lease(best.key.entry, model, best, sent, best.load)
 
     def settle(
         self,
@@ -191,11 +189,12 @@ class KeyPool:
         elif kind is VerdictKind.REST:
             changed = key.refused(lease.sent, now, verdict, lease.load)
         elif kind is VerdictKind.NO_MODEL:
-            changed = key.lacks.setdefault(lease.model, verdict) is verdict
-            self._drop(key, [lease.model])
+            changed, key.lack = key.lack is None, key.lack or verdict
+            self._drop(key.key, [lease.model])
         elif kind in _OUT:
-            changed, key.gone = key.gone is None, key.gone or verdict
-            self._drop(key, list(self._lineups))
+            whole = key.key
+            changed, whole.gone = whole.gone is None, whole.gone or verdict
+            self._drop(whole, list(self._lineups))
         elif verdict.status in _OVERLOADED:
             key.overloaded(lease.sent, now, lease.load)
         self._give_back(key)
@@ -213,11 +212,29 @@ class KeyPool:
         """How each key stands."""
         return tuple(key.state(now) for key in self._keys.values())
 
-    def _give_back(self, key: Standing) -> None:
-        account = key.account
-        key.load -= 1
+    def find_lack(self, model: str) -> NoKey | None:
+        """Why no key will serve a model; None if one may."""
+        return None if self._serving(model) else self._no_key(model)
+
+    def _serving(self, model: str) -> list[Standing]:
+        able = [key for key in self._keys.values() if key.may_serve(model)]
+        standings = (self._standing(key, model) for key in able)
+        return [standing for standing in standings if standing.lack is None]
+
+    def _standing(self, key: Key, model: str) -> Standing:
+        standing = key.standings.get(model)
+        if standing is None:
+            account = self._accounts.setdefault((key.entry.account, model), Account())
+            standing = Standing(key, account, adaptive=self._adaptive)
+            key.standings[model] = standing
+        return standing
+
+    def _give_back(self, standing: Standing) -> None:
+        account = standing.account
+        standing.load -= 1
+        standing.key.load -= 1
         account.load -= 1
-        self._offer(key)
+        self._offer(standing.key)
         if account.waiting:
             woken = account.waiting if not account.load else account.waiting[:_WOKEN]
             account.waiting = account.waiting[len(woken) :]
@@ -225,23 +242,29 @@ class KeyPool:
                 if name in self._keys:
                     self._offer(self._keys[name])
 
-    def _offer(self, key: Standing) -> None:
-        for lineup in self._lineups.values():
-            lineup.offer(key)
+    def _offer(self, key: Key) -> None:
+        for model, lineup in self._lineups.items():
+            if model in key.standings:
+                lineup.offer(key.standings[model])
 
-    def _drop(self, key: Standing, models: Sequence[str]) -> None:
+    def _drop(self, key: Key, models: Sequence[str]) -> None:
         for model in models:
-            if model in self._lineups:
-                self._lineups[model].drop(key)
+            if model in self._lineups and model in key.standings:
+                self._lineups[model].drop(key.standings[model])
 
     def _no_key(self, model: str) -> NoKey:
-        keys = self._keys.values()
-        return NoKey(model, tuple((key.entry, key.gone or key.lacks.get(model)) for key in keys))
+        return NoKey(model, tuple((key.entry, _why_not(key, model)) for key in self._keys.values()))
+
+
+def _why_not(key: Key, model: str) -> Verdict | None:
+    standing = key.standings.get(model)
+    return key.gone or (standing.lack if standing else None)
 
 
 def _identity(entry: KeyEntry) -> Hashable:
-    """All that an entry says but its name, which may be no more than its place."""
+    """All that an entry says. A name that is no more than its place says nothing."""
     return (
+        None if _BY_PLACE.fullmatch(entry.name) else entry.name,
         entry.api_key.reveal(),
         entry.base_url,
         entry.organization,

@@ -38,9 +38,8 @@ _Later = tuple[float, int, int, _Slot]
 class Lineup:
     """The line of keys for a model."""
 
-    def __init__(self, model: str, keys: Iterable[Standing]) -> None:
-        self._model = model
-        self._slots = {key.name: _Slot(key) for key in keys if key.serves(model)}
+    def __init__(self, keys: Iterable[Standing]) -> None:
+        self._slots = {key.name: _Slot(key) for key in keys}
         self._ready: list[_Ready] = []
         self._later: list[_Later] = []
         self._entries = 0

@@ -1,4 +1,4 @@
-"""Where one key stands: what it may do, what it has in flight, and what took it out."""
+"""Where a key stands: what it may do, what it has in flight, and what took it out."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from gptflow.engine.account import FEW, UNLIMITED, Account, Sent, told_limits
+from gptflow.engine.bucket import Bucket
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.limit_headers import REQUESTS, TOKENS
+from gptflow.engine.quota import Quota
 from gptflow.engine.verdicts import Verdict
 from gptflow.engine.window import Window
 from gptflow.records import Usage
 
 Rank = tuple[float, float]
 """What decides among keys: the lowest is the best."""
-
 
 _CROWDED_BURSTS, _SOON_S = 2, 2.0
 """So many bursts of refusals, each so soon after the one before, are not for calls in flight."""
@@ -37,39 +38,69 @@ class KeyState(msgspec.Struct, frozen=True):
     """Why it is out."""
 
 
-class Standing:
-    """One key of the pool."""
+class Key:
+    """One key of the pool: what holds for it whatever the model."""
 
-    def __init__(self, entry: KeyEntry, account: Account, *, adaptive: bool) -> None:
+    def __init__(self, entry: KeyEntry) -> None:
         self.entry = entry
-        self.account = account
         self.load = 0
-        self.used = 0
-        """Which take of the pool was its last: the longest unused of equals comes first."""
+        """Calls in flight, of all models."""
+        self.most = entry.concurrency or UNLIMITED
+        self.gone: Verdict | None = None
         self.order: int | None = None
         """Its place in line, where keys are used one after the other."""
-        self.gone: Verdict | None = None
-        self.lacks: dict[str, Verdict] = {}
+        self.own = told_limits(entry.rpm, entry.tpm, 0.0)
+        """The limits that its entry tells. All models share them."""
+        self.standings: dict[str, Standing] = {}
+        """By model."""
+
+    def may_serve(self, model: str) -> bool:
+        """Whether it may be asked for a model at all."""
+        return self.gone is None and (not self.entry.models or model in self.entry.models)
+
+    def state(self, now: float) -> KeyState:
+        """How it stands; its limits are those of the model that is asked most."""
+        standings = sorted(self.standings.values(), key=lambda one: -one.account.requests)
+        buckets: dict[str, Bucket | Quota] = {**self.own}
+        if standings:
+            buckets |= standings[0].account.buckets
+        limits = tuple((unit, bucket.per_s * 60) for unit, bucket in buckets.items())
+        until = min((one.account.until for one in standings), default=0.0)
+        if self.gone:
+            return KeyState(
+                self.entry.name, str(self.gone.kind), self.load, limits, reason=self.gone.message
+            )
+        if until > now:
+            return KeyState(self.entry.name, "resting", self.load, limits, until)
+        return KeyState(self.entry.name, "ready", self.load, limits)
+
+
+class Standing:
+    """Where one key stands with one model: providers count each model by itself."""
+
+    def __init__(self, key: Key, account: Account, *, adaptive: bool) -> None:
+        self.key = key
+        self.account = account
+        self.load = 0
+        """Calls in flight, of this model."""
+        self.used = 0
+        """Which take of the pool was its last: the longest unused of equals comes first."""
+        self.lack: Verdict | None = None
+        """Why the key does not serve the model, where the server has said so."""
         self.window = Window() if adaptive else None
         if not adaptive:
             account.is_bold = True
-        self._most = entry.concurrency or UNLIMITED
+        self._own = key.own
         self._is_rated = False
         self._crowded_at = -math.inf
         self._bursts = 0
-        self._own = told_limits(entry.rpm, entry.tpm, 0.0)
         if self._own:
             account.begin_knowing()
 
     @property
     def name(self) -> str:
-        """The entry's name."""
-        return self.entry.name
-
-    def serves(self, model: str) -> bool:
-        """Whether it may be asked for a model at all."""
-        named = not self.entry.models or model in self.entry.models
-        return named and self.gone is None and model not in self.lacks
+        """The key's name."""
+        return self.key.entry.name
 
     @property
     def is_known(self) -> bool:
@@ -78,8 +109,8 @@ class Standing:
 
     def rank(self) -> Rank:
         """Its place among the keys: those without limits first, then the one with most room."""
-        if self.order is not None:
-            return (float(self.order), 0.0)
+        if self.key.order is not None:
+            return (float(self.key.order), 0.0)
         if not self.is_known:
             return (0.0, float(self.load))
         full_at = self.account.full_at()
@@ -90,7 +121,7 @@ class Standing:
     def ready_at(self, now: float, tokens: float) -> float:
         """When it may be taken: a time gone by if at once, infinity if a lease must come back."""
         account = self.account
-        if self.load >= self._most or account.load >= account.admits:
+        if self.key.load >= self.key.most or account.load >= account.admits:
             return math.inf
         if self.window and self.load >= self.window.size and not account.buckets:
             return math.inf
@@ -102,6 +133,7 @@ class Standing:
     def send(self, now: float, tokens: float) -> Sent:
         """Counts a call that leaves with it."""
         self.load += 1
+        self.key.load += 1
         for unit, bucket in self._own.items():
             bucket.spend(now, 1.0 if unit == REQUESTS else tokens)
         return self.account.send(now, tokens)
@@ -161,18 +193,6 @@ class Standing:
         """Learns from a server that says that it is busy."""
         if self.window:
             self.window.overloaded(now, sent.at, load_then)
-
-    def state(self, now: float) -> KeyState:
-        """How it stands."""
-        buckets = self._own | self.account.buckets
-        limits = tuple((unit, bucket.per_s * 60) for unit, bucket in buckets.items())
-        if self.gone:
-            word, until, reason = str(self.gone.kind), None, self.gone.message
-        elif self.account.until > now:
-            word, until, reason = "resting", self.account.until, ""
-        else:
-            word, until, reason = "ready", None, ""
-        return KeyState(self.name, word, self.load, limits, until, reason)
 
 
 def _no_date() -> float:

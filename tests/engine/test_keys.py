@@ -366,3 +366,66 @@ def test_a_big_call_waits_for_as_many_tokens_as_it_needs() -> None:
     assert isinstance(lease, Lease)
     assert isinstance(waiting, Wait)
     assert waiting.until == pytest.approx(0.6, abs=0.1)
+
+
+# ------------------------------------------------------------------ several models
+
+
+def told(limit: int, remaining: int) -> dict[str, str]:
+    return {
+        "x-ratelimit-limit-requests": str(limit),
+        "x-ratelimit-remaining-requests": str(remaining),
+    }
+
+
+def test_a_model_that_is_used_up_does_not_hold_another_up() -> None:
+    pool = KeyPool(keys("a"))
+    pool.settle(leased(pool, model="big"), 0.0, rest(60.0))
+    assert isinstance(pool.take(1.0, "big"), Wait)
+    assert isinstance(pool.take(1.0, "mini"), Lease)
+
+
+def test_the_limits_of_one_model_are_not_taken_for_those_of_another() -> None:
+    pool = KeyPool(keys("a"))
+    for now in (0.0, 3.0):
+        mini, big = leased(pool, now, "mini"), leased(pool, now, "big")
+        pool.settle(mini, now + 0.1, None, headers=told(6000, 5000))
+        pool.settle(big, now + 0.1, None, headers=told(60, 0))
+    assert isinstance(pool.take(3.2, "big"), Wait)
+    assert isinstance(pool.take(3.2, "mini"), Lease)
+
+
+def test_models_share_what_the_entry_of_their_key_tells() -> None:
+    pool = KeyPool([KeyEntry("a", Secret("sk-a"), concurrency=2, rpm=600)])
+    held = [leased(pool, model="mini"), leased(pool, model="big")]
+    assert isinstance(pool.take(0.0, "mini"), Wait)
+    pool.settle(held[0], 0.1, None)
+    assert isinstance(pool.take(0.1, "big"), Lease)
+
+
+def test_an_organization_is_the_same_at_every_path_of_a_host() -> None:
+    entries = [
+        KeyEntry(name, Secret(f"sk-{name}"), f"https://{host}/{name}", organization="org-1")
+        for name, host in (("a", "api.example"), ("b", "API.example"))
+    ]
+    pool = KeyPool(entries)
+    pool.settle(leased(pool), 0.0, rest(60.0))
+    assert isinstance(pool.take(1.0, "m"), Wait)
+
+
+def test_a_spent_key_comes_back_when_its_entry_is_renamed_but_not_when_it_only_moves() -> None:
+    def entry(name: str) -> KeyEntry:
+        return KeyEntry(name, Secret("sk-same"))
+
+    pool = KeyPool([entry("main")])
+    pool.settle(leased(pool), 0.0, verdict(VerdictKind.EXHAUSTED))
+    pool.replace([entry("main")])
+    assert isinstance(pool.take(1.0, "m"), NoKey)
+    pool.replace([entry("main, paid")])
+    assert isinstance(pool.take(1.0, "m"), Lease)
+
+    pool = KeyPool([entry("key 1")])
+    pool.settle(leased(pool), 0.0, verdict(VerdictKind.EXHAUSTED))
+    pool.replace([*keys("key 1"), entry("key 2")])
+    assert leased(pool, 1.0).key.name == "key 1"
+    assert leased(pool, 1.0).key.name == "key 1"
