@@ -79,6 +79,15 @@ def test_an_attempt_without_a_reply_raises_its_class(
     assert type(raised(serve(answer))) is expected
 
 
+def test_a_timeout_says_which_host_was_asked_and_how_long(serve: Serve) -> None:
+    base_url = serve(b"HANG:")
+    host = base_url.removeprefix("http://").removesuffix("/v1")
+    error = raised(base_url)
+
+    assert error.__notes__ == [f"no whole reply from {host} in 0.3 s"]
+    assert pickle.loads(pickle.dumps(error)).__notes__ == error.__notes__
+
+
 def test_a_filtered_reply_raises_its_class(serve: Serve, respond: Respond) -> None:
     filtered = b'{"choices":[{"message":{"content":""},"finish_reason":"content_filter"}]}'
 

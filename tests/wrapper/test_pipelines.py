@@ -140,12 +140,9 @@ def test_a_pipeline_that_waits_for_its_threads_says_first_what_failed(
     caplog.handler.addFilter(told)
     with pytest.raises(LookupError):
         multi_thread_pipeline(desk.config, 2, ["good", "bad"], work)
-    assert caplog.messages == [
-        (
-            "a worker failed (LookupError: the bad item): the pipeline ends; its other threads have "
-            "30 s for their last call, or Ctrl-C"
-        )
-    ]
+    (message,) = caplog.messages
+    assert message.startswith("a worker failed (LookupError: the bad item): the pipeline ends; ")
+    assert "30 s" in message
 
 
 def test_a_function_that_closes_its_wrapper_and_fails_is_told_as_it_failed(desk: Desk) -> None:
