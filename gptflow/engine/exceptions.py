@@ -44,7 +44,7 @@ def to_openai_error(
     request = http_library().Request("POST", url)
     if isinstance(outcome, TransportFault):
         if outcome.kind is FaultKind.TIMEOUT:
-            return _noted(openai.APITimeoutError(request), (failure.message,))
+            return _pickling(openai.APITimeoutError(request))
         return _pickling(openai.APIConnectionError(message=failure.message, request=request))
     if failure.kind is FailureKind.REFUSED and outcome.status not in _CLASSES:
         filtered = openai.ContentFilterFinishReasonError()

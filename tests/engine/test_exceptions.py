@@ -79,12 +79,12 @@ def test_an_attempt_without_a_reply_raises_its_class(
     assert type(raised(serve(answer))) is expected
 
 
-def test_a_timeout_says_which_host_was_asked_and_how_long(serve: Serve) -> None:
+def test_a_timeout_says_in_a_note_which_key_and_host_it_waited_for(serve: Serve) -> None:
     base_url = serve(b"HANG:")
     host = base_url.removeprefix("http://").removesuffix("/v1")
     error = raised(base_url)
 
-    assert error.__notes__ == [f"no whole reply from {host} in 0.3 s"]
+    assert error.__notes__ == [f"main: no whole reply from {host} in 0.3 s"]
     assert pickle.loads(pickle.dumps(error)).__notes__ == error.__notes__
 
 
