@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FIRST_LANES = 16
+FIRST_LANES = 64
 MOST_LANES = 2048
 """Each holds a row in memory."""
 
