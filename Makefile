@@ -37,12 +37,15 @@ schema: .venv/.dev  ## write schemas/ and the list of API parameters again
 docs: .venv/.dev  ## write docs/reference.md again
 	$(BIN)/python -m gptflow.cli.reference
 
-bench: .venv/.dev  ## measure the figures of the README; takes minutes
+bench: .venv/.dev  ## measure the figures of the README, a quarter of an hour
 	$(BIN)/python benchmarks/cpu_per_row.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/rate_limits.py
+	$(BIN)/python benchmarks/concurrency.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/kill.py
 	$(BIN)/python benchmarks/reuse.py
+	$(BIN)/python benchmarks/import_time.py
 
 clean:  ## remove what the targets made; the stores in .gptflow stay, their answers may be paid
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis pipelines/out
