@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -114,13 +115,16 @@ class FolderEvents:
         from watchdog import events
 
         # Not "opened" and "read": our own look at the file would wake us again, for ever.
-        kinds = [
+        kinds: list[type[FileSystemEvent]] = [
             events.FileClosedEvent,
             events.FileCreatedEvent,
             events.FileDeletedEvent,
-            events.FileModifiedEvent,
             events.FileMovedEvent,
         ]
+        # Linux tells when a written file is closed. Without "modified" a log that grows beside
+        # the file wakes no thread of ours; other systems have no other word for a change.
+        if sys.platform != "linux":
+            kinds.append(events.FileModifiedEvent)
         return self._observer.schedule(self, folder, event_filter=kinds)
 
     def _is_alive(self, watch: Any) -> bool:

@@ -18,7 +18,7 @@ from gptflow.engine.config import LARGEST_FILE, Config
 from gptflow.engine.folder_events import FolderEvents, places_of
 from gptflow.errors import ConfigError
 
-POLL_S = 4.0
+POLL_S = 2.0
 SETTLE_S = 0.4
 """For so long a broken file must stay as it is before it is told: it may be half written."""
 _LONGEST_CLOSE_S = 5.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 BUSY_S = 0.005
 """The least time between the starts of two groups while the processor is busy: a group grows to
 this much work, which halves the CPU that a row costs (benchmarks/store.py)."""
-IDLE_S = 0.001
+IDLE_S = 0.002
 """The same while it has time to spare. Then a lane that waits for the disk costs more than the
 commits: with 200 calls in flight at 100 ms, 5 ms are a twentieth of the throughput."""
 BUSY_SHARE = 0.7

@@ -363,7 +363,7 @@ def test_more_calls_than_may_be_in_flight_wait_in_line(serve: Serve, respond: Re
 def test_after_a_rest_the_waiting_calls_come_back_in_growing_waves(
     serve: Serve, respond: Respond, requests: list[bytes]
 ) -> None:
-    limited = respond(429, error("slow"), retry_after="5")
+    limited = b"SLOW:" + respond(429, error("slow"), retry_after="5")
     rig = Rig(serve(*[limited] * 4, b"SLOW:" + respond()), breath_s=1.0)
 
     assert len(together(rig, count=4, max_in_flight=4)) == 4
