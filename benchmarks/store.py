@@ -2,7 +2,7 @@
 
     python benchmarks/store.py [ROWS]
 
-The first table compares how far apart group commits may be; gptflow takes 1 ms while the processor
+The first table compares how far apart group commits may be; gptflow takes 2 ms while the processor
 has time to spare, and 5 ms while it is busy. Its CPU is what saving adds to the same loop without a
 store: encoding, futures, the writer's thread, SQLite.
 """
