@@ -40,6 +40,12 @@ from gptflow.spec.model import OutputFormat
     help="The format on standard output; a file's name tells its own.",
 )
 @click.option("--columns", help="The columns and fields to write, with commas between.")
+@click.option(
+    "--csv-safe/--no-csv-safe",
+    default=None,
+    help="In CSV, put an apostrophe before what a spreadsheet would take for a formula.  "
+    "[default: as the run's spec says]",
+)
 @debug_option
 def command(
     store: Path,
@@ -48,6 +54,7 @@ def command(
     output: Path | None,
     file_format: OutputFormat,
     columns: str | None,
+    csv_safe: bool | None,
 ) -> int:
     """Write the rows that a run of STORE has done, in input order; also while it goes on.
 
@@ -62,9 +69,12 @@ def command(
         raise UsageError(f"no store {store}, and no {path}", hint="gptflow runs lists the stores")
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else None
     if output is None:
-        exported = export_rows(path, sys.stdout.buffer, file_format, run_id=run_id, columns=wanted)
+        stream = sys.stdout.buffer
+        exported = export_rows(
+            path, stream, file_format, run_id=run_id, columns=wanted, csv_safe=csv_safe
+        )
     else:
-        exported = export_file(path, output, run_id=run_id, columns=wanted)
+        exported = export_file(path, output, run_id=run_id, columns=wanted, csv_safe=csv_safe)
     for line in _report(exported):
         click.echo(line, err=True)
     return 0

@@ -12,7 +12,11 @@ from gptflow.errors import GptflowError, OutputError, UsageError
 from gptflow.records import RowStatus
 from gptflow.spec.load import read_spec
 from gptflow.spec.model import OutputFormat
+from gptflow.spec.node import MapNode, Sheet, data_of
+from gptflow.spec.origin import CHANGE_MARK
+from gptflow.spec.overrides import apply_overrides
 from gptflow.spec.paths import resolve_source
+from gptflow.spec.yaml12 import read_yaml
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import RunRecord
 
@@ -33,6 +37,7 @@ def export_rows(
     *,
     run_id: int | None = None,
     columns: tuple[str, ...] | None = None,
+    csv_safe: bool | None = None,
 ) -> Exported:
     """Writes the done rows of a run, in input order, to a stream.
 
@@ -43,6 +48,7 @@ def export_rows(
         run_id: the run; by default the latest that paid keys answered, or where there is none
             the latest of any.
         columns: columns and fields to write; by default all.
+        csv_safe: whether a CSV is to hold no formulas; by default as the run's spec says.
 
     Raises:
         UsageError: there is no such run, or no row has such a column.
@@ -56,7 +62,8 @@ def export_rows(
             raise UsageError(
                 f"run {run.run_id} has no column {unknown[0]!r}", hint=f"it has {', '.join(known)}"
             )
-        sink = open_sink(stream, output_format, columns=columns, known=known)
+        is_safe = _wants_csv_safe(run) if csv_safe is None else csv_safe
+        sink = open_sink(stream, output_format, columns=columns, known=known, csv_safe=is_safe)
         rows = 0
         for result in reader.results(run.run_id):
             if result.status is RowStatus.DONE:
@@ -67,7 +74,12 @@ def export_rows(
 
 
 def export_file(
-    store: Path, output: Path, *, run_id: int | None = None, columns: tuple[str, ...] | None = None
+    store: Path,
+    output: Path,
+    *,
+    run_id: int | None = None,
+    columns: tuple[str, ...] | None = None,
+    csv_safe: bool | None = None,
 ) -> Exported:
     """Writes the done rows of a run to a file, which is whole or absent. As `export_rows`."""
     output_format = output_format_of(output)
@@ -75,7 +87,12 @@ def export_file(
     with WholeFile(output) as file:
         try:
             exported = export_rows(
-                store, file.stream, output_format, run_id=run_id, columns=columns
+                store,
+                file.stream,
+                output_format,
+                run_id=run_id,
+                columns=columns,
+                csv_safe=csv_safe,
             )
             file.commit()
         except OSError as error:
@@ -95,6 +112,17 @@ def _refuse_source(store: Path, output: Path, run_id: int | None) -> None:
     sources = resolve_source(spec) if spec is not None else []
     if output.resolve() in [path.resolve() for path in (store, *sources)]:
         raise UsageError(f"{output} is what the rows came from", hint="choose another file")
+
+
+def _wants_csv_safe(run: RunRecord) -> bool:
+    """What the spec of a run says, as it was then, with its --set."""
+    tree, _ = read_yaml(Sheet("", run.spec))
+    if not isinstance(tree, MapNode):
+        return False
+    changes = (line for line in run.spec.splitlines() if line.startswith(CHANGE_MARK))
+    apply_overrides(tree, [line.removeprefix(CHANGE_MARK) for line in changes])
+    output = data_of(tree).get("output")
+    return isinstance(output, dict) and output.get("csv_safe") is True
 
 
 def _run(reader: StoreReader, run_id: int | None) -> RunRecord:

@@ -34,18 +34,22 @@ class Target:
     """The columns to write, or None for all of `known`."""
     known: tuple[str, ...]
     """Every column and field that a row may have, in order."""
+    csv_safe: bool = False
 
     @classmethod
     def of(cls, prepared: Prepared, run: RunRecord) -> Target:
         """The target that a spec names for a run."""
-        columns = prepared.spec.output.columns
+        output = prepared.spec.output
+        columns = tuple(output.columns) if output.columns else None
         known = (*run.columns, *prepared.plan.fields)
-        return cls(prepared.output, tuple(columns) if columns else None, known)
+        return cls(prepared.output, columns, known, output.csv_safe)
 
     @property
     def digest(self) -> str:
         """Says whether an output was written as this target wants it."""
-        return digest_of([str(self.path), self.columns, self.known])
+        wanted = [str(self.path), self.columns, self.known]
+        # Appended, so that outputs of versions that did not know it need not be written again.
+        return digest_of([*wanted, "csv_safe"] if self.csv_safe else wanted)
 
     def is_published(self, run: RunRecord) -> bool:
         """Whether the output of a finished run is in its place."""
@@ -119,6 +123,7 @@ class Publication:
                 output_format_of(target.path),
                 columns=target.columns,
                 known=target.known,
+                csv_safe=target.csv_safe,
             ),
             RowStatus.FAILED: FailedSink(self._failed.stream),
         }

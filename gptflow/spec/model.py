@@ -286,6 +286,11 @@ class OutputSpec(SpecModel):
         min_length=1,
         description="Columns and fields to write, in this order; without it all of them.",
     )
+    csv_safe: bool = Field(
+        default=False,
+        description="In a .csv file, put an apostrophe before what a spreadsheet would take for a "
+        "formula: for files that people open there. Programs see it as part of the text.",
+    )
 
 
 class Spec(SpecModel):

@@ -10,6 +10,9 @@ from gptflow.spec.node import MapNode, Node, ScalarNode, Span, child_of
 from gptflow.spec.problems import Place
 from gptflow.spec.stretch import stretch_of
 
+CHANGE_MARK = "# --set "
+"""What begins the line of a --set in the text of a spec as it was run."""
+
 KeyPath = tuple[str | int, ...]
 """The way to a node of the spec: ("steps", 0, "extract", "label")."""
 
@@ -36,7 +39,10 @@ class Origin:
     @property
     def as_run(self) -> str:
         """The file as it was read, with what --set changed as comments at its end."""
-        return self.text + "".join(f"# --set {override}\n" for override in self.overrides)
+        end = "" if self.text.endswith("\n") or not self.overrides else "\n"
+        return (
+            self.text + end + "".join(f"{CHANGE_MARK}{override}\n" for override in self.overrides)
+        )
 
     def place(
         self,

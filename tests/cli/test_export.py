@@ -133,3 +133,15 @@ def test_a_file_that_is_no_store(gptflow: Gptflow) -> None:
     said = gptflow("export", "spec.yaml")
     assert said.code == 2
     assert "spec.yaml is damaged or no store at all" in said.err
+
+
+def test_an_export_is_as_safe_as_the_spec_of_the_run_says(gptflow: Gptflow, folder: Path) -> None:
+    (folder / "reviews.jsonl").write_text('{"id": 1, "text": "=1+1"}')
+    said = ("run", "spec.yaml", "--mock", "--set", "output.csv_safe=true")
+    assert gptflow(*said).code == 0
+
+    def exported(*options: str) -> str:
+        return gptflow("export", "reviews", "--columns", "text", "--format", "csv", *options).out
+
+    assert exported() == exported("--csv-safe") == "text\n'=1+1\n"
+    assert exported("--no-csv-safe") == "text\n=1+1\n"

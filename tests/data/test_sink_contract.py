@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,54 @@ def test_the_name_tells_the_format(name: str, expected: str) -> None:
 def test_a_name_that_tells_no_format_is_an_error(name: str) -> None:
     with pytest.raises(UsageError, match=r"Hint: end it in \.jsonl, \.json or \.csv"):
         output_format_of(Path(name))
+
+
+FORMULAS = [
+    ("=1+1", "'=1+1"),
+    ("+1", "'+1"),
+    ("-5", "'-5"),
+    ("@SUM(A1)", "'@SUM(A1)"),
+    ("\t=1", "'\t'=1"),
+    ("\rx", "'\rx"),
+    ("\nx", "'\nx"),
+    ("\uff1d1", "'\uff1d1"),
+    ("\uff0b1", "'\uff0b1"),
+    ("\uff0d1", "'\uff0d1"),
+    ("\uff20A1", "'\uff20A1"),
+    ('"=1', "\"'=1"),
+    ("\ufeff =1", "\ufeff '=1"),
+    ("good;=1", "good;'=1"),
+    ("good\t-1", "good\t'-1"),
+]
+"""Texts that a spreadsheet would run, and what they become."""
+
+
+@pytest.mark.parametrize(("text", "disarmed"), FORMULAS)
+def test_a_safe_csv_holds_no_formula(tmp_path: Path, text: str, disarmed: str) -> None:
+    data = written("csv", [done({text: text})], known=[text], csv_safe=True)
+
+    assert [list(row.items()) for row in read_back(tmp_path, "csv", data)] == [
+        [(disarmed.removeprefix("\ufeff"), disarmed)]
+    ]
+
+
+@pytest.mark.parametrize("value", [-5, -1.5, None, True, "", "plain", "a - b", "1=1", "a;b", [-5]])
+def test_a_safe_csv_leaves_everything_else_as_it_is(value: Any) -> None:
+    rows = [done({"a": value})]
+    assert written("csv", rows, known=["a"], csv_safe=True) == written("csv", rows, known=["a"])
+
+
+@pytest.mark.parametrize("output_format", ["jsonl", "json"])
+def test_only_csv_can_hold_formulas(output_format: OutputFormat) -> None:
+    rows = [done({"a": "=1"})]
+    assert written(output_format, rows, csv_safe=True) == written(output_format, rows)
+
+
+def test_a_safe_csv_takes_time_in_proportion_to_its_texts() -> None:
+    def seconds(count: int) -> float:
+        start = time.process_time()
+        written("csv", [done({"a": "\t" * count})], known=["a"], csv_safe=True)
+        return time.process_time() - start
+
+    small, large = (min(seconds(n) for _ in range(3)) for n in (20_000, 400_000))
+    assert large < 0.2 + 80 * small, "20 times the text; quadratic would be 400 times the time"

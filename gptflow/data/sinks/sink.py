@@ -38,6 +38,7 @@ def open_sink(
     *,
     columns: Sequence[str] | None = None,
     known: Sequence[str] = (),
+    csv_safe: bool = False,
 ) -> Sink:
     """The sink for a format.
 
@@ -47,6 +48,8 @@ def open_sink(
         columns: Columns and fields to write, in this order; without it all of every row.
         known: All columns and fields that any row has, in order: without `columns` they are the
             header of a CSV file, which must be known before the first row.
+        csv_safe: In a CSV file, put an apostrophe before what a spreadsheet would take for a
+            formula. Nothing tells it from one that belongs to the text: this loses information.
     """
     match output_format:
         case "jsonl":
@@ -54,7 +57,7 @@ def open_sink(
         case "json":
             return JsonArraySink(stream, columns)
         case "csv":
-            return CsvSink(stream, known if columns is None else columns)
+            return CsvSink(stream, known if columns is None else columns, safe=csv_safe)
 
 
 def output_format_of(path: Path) -> OutputFormat:
