@@ -17,10 +17,11 @@ from gptflow.mock.failure.transport import TRANSPORT
 from gptflow.mock.limit import KINDS, Allowance, Refusal
 from gptflow.mock.reply import Replier, ReplyText, completion_of
 from gptflow.mock.request import BadRequestError, Endpoint, Request, questions, read_request
-from gptflow.mock.scenario import KeyRule, Scenario
+from gptflow.mock.scenario import FailureRule, KeyRule, Scenario
 from gptflow.mock.script import FailureScript
 
 _DEFAULT_LIMIT = 500
+_SUCCESSES = range(200, 300)
 """What a scripted rate limit claims the limit to be, for a key that has none."""
 
 
@@ -111,7 +112,7 @@ class Simulator:
             return self._limit(request, rule, refusal, told, moment)
         failing = self._failures.next_for(request, moment.since_s)
         if failing is not None:
-            return self._fail(failing.name, request, moment, wait_s=failing.retry_after)
+            return self._spoil(failing, request, moment, told)
         completion = self._completion(request)
         return Answer(
             status=200,
@@ -180,12 +181,21 @@ class Simulator:
         wait_s = failure.wait_s if wait_s is None else wait_s
         claimed = Refusal("requests", _DEFAULT_LIMIT, _DEFAULT_LIMIT, 1, wait_s)
         facts = self._facts(request, moment, claimed)
-        completion = self._completion(request) if failure.status < 300 else {}
+        completion = self._completion(request) if failure.status in _SUCCESSES else {}
         hints = failure.hint(facts) if failure.hint else []
         answer = _failed(failure, request, failure.body(facts, completion), hints)
         if 400 <= failure.status < 500:
             return answer
         return msgspec.structs.replace(answer, latency_s=self._latency_s(moment.in_flight))
+
+    def _spoil(
+        self, rule: FailureRule, request: Request, moment: Moment, told: list[Header]
+    ) -> Answer:
+        """The failure by a rule. Where it is a wrong answer, the limits are told as with any."""
+        answer = self._fail(rule.name, request, moment, wait_s=rule.retry_after)
+        if answer.status not in _SUCCESSES:
+            return answer
+        return msgspec.structs.replace(answer, headers=[*answer.headers, *told])
 
     def _facts(self, request: Request, moment: Moment, refusal: Refusal) -> Facts:
         rule = self._scenario.keys.get(request.key)

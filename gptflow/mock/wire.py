@@ -48,8 +48,8 @@ class Line:
         sent = body[: int(len(body) * cut.body_share)]
         self._transport.write(_head(status, headers, len(body), cut.framing))
         for place in range(min(cut.drip_bytes, len(sent))):
-            if await left_within(self._receive, cut.pause_s):
-                return False
+            if await left_within(self._receive, cut.pause_s) or self._transport.is_closing():
+                return False  # it may be closing from this side, too: the server leaves its port
             self._transport.write(sent[place : place + 1])
         self._transport.write(_framed(sent[cut.drip_bytes :], cut.framing))
         await self._end(cut.ending)
@@ -57,7 +57,9 @@ class Line:
 
     async def _end(self, ending: Ending) -> None:
         """End as told. Waits for the client, since uvicorn sends a 500 on what looks alive."""
-        if ending is Ending.RESET and not await left_within(self._receive, _BEFORE_RESET_S):
+        if ending is Ending.RESET:
+            if await left_within(self._receive, _BEFORE_RESET_S) or self._transport.is_closing():
+                return
             connection = self._transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self._transport.abort()
