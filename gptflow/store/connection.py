@@ -69,7 +69,7 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreCorrupt(
             f"the store {path} is damaged or no store at all: {error}",
-            hint=f"move it away, or rescue what is left of it: sqlite3 {path} .recover",
+            hint=f"gptflow doctor --store {path}  says what can be saved of it, and --repair does",
         )
     what, hint = _MEANINGS.get(code, ("cannot be used", None))
     return StoreError(f"the store {path} {what}: {error}", hint=hint)

@@ -17,6 +17,7 @@ import msgspec
 from gptflow.errors import StoreError
 from gptflow.records import Call, Reply, RowResult, RowStatus
 from gptflow.store.connection import (
+    connect_reader,
     connect_writer,
     prepare_writer,
     refuse_folder,
@@ -34,6 +35,7 @@ from gptflow.store.ledger import (
 )
 from gptflow.store.lock import StoreLock
 from gptflow.store.migration import migrate
+from gptflow.store.place import Place
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import LedgerRow, RunDraft, RunRecord, row_id
 from gptflow.store.reuse import copy_done, find_done, forget_found
@@ -93,10 +95,12 @@ class Store:
         refuse_folder(path)
         _make_folder(path)
         with ExitStack() as resources:
-            resources.callback(StoreLock(path, clock()).release)
+            lock = StoreLock(path, clock())
+            resources.callback(lock.release)
             connection = _open_database(path, resources)
-            writer = Writer(connection, path, spacing_s=spacing_s)
-            resources.callback(_finish, writer, connection)
+            keeper = _keep(path, resources)
+            writer = Writer(connection, path, Place(path, lock), spacing_s=spacing_s)
+            resources.callback(_finish, writer, connection, keeper)
             kept = resources.pop_all()
         return cls(path, writer, clock, kept)
 
@@ -283,10 +287,27 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _finish(writer: Writer, connection: sqlite3.Connection) -> None:
+def _keep(path: Path, resources: ExitStack) -> sqlite3.Connection:
+    """A connection that is closed after the writer's if that has failed.
+
+    The last connection to a file removes the log of the file's name. Where another process has made
+    a new store of that name meanwhile, that would be its log. One that only reads removes nothing.
+    """
+    keeper = connect_reader(path)
+    resources.callback(keeper.close)
+    try:
+        keeper.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    return keeper
+
+
+def _finish(writer: Writer, connection: sqlite3.Connection, keeper: sqlite3.Connection) -> None:
     writer.close()
     if writer.failed or connection.in_transaction:
+        connection.close()
         return
+    keeper.close()
     # What is committed is safe where it is: if there is no room to move it, or a reader is in the
     # way, the next opening does.
     with suppress(sqlite3.Error):

@@ -19,6 +19,7 @@ import msgspec
 
 from gptflow.errors import StoreError
 from gptflow.store.connection import store_error
+from gptflow.store.place import Place
 from gptflow.store.spacing import Spacing
 
 T = TypeVar("T")
@@ -47,18 +48,24 @@ class Writer:
 
     After the first error of the database nothing more is written, and everybody is told that error:
     once a commit has failed, the kernel may have dropped what it could not write, and a second
-    try that succeeds would prove nothing.
+    try that succeeds would prove nothing. The same holds once the files are not in their place.
 
     Any other exception, such as of text that has no UTF-8, is of one write alone: it is undone, its
     waiter is told, and the others go on.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, *, spacing_s: float | None = None
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        place: Place,
+        *,
+        spacing_s: float | None = None,
     ) -> None:
         """`spacing_s`: the least time between two groups, in place of what the load decides."""
         self._connection = connection
         self._path = path
+        self._place = place
         self._spacing_s = spacing_s
         self._spacing = Spacing()
         self._next_group_at = 0.0
@@ -168,12 +175,21 @@ class Writer:
             result = _undone_by_bugs(work, self._connection)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._failure = store_error(self._path, error)
-            self.failed = True
             with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
                 self._connection.execute("ROLLBACK")
-            raise self._failure from error
+            loss = self._place.loss(self._connection)
+            raise self._fail(loss or store_error(self._path, error)) from error
+        # Before anybody is told that it is on the disk: a file without a name does not stay there.
+        loss = self._place.loss(self._connection)
+        if loss is not None:
+            raise self._fail(loss)
         return result
+
+    def _fail(self, failure: StoreError) -> StoreError:
+        """Write nothing any more, and tell everybody why."""
+        self._failure = failure
+        self.failed = True
+        return failure
 
 
 def _undone_by_bugs(work: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:

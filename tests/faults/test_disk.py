@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,9 +35,10 @@ output: {{path: out/labels.jsonl}}
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def project(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Project]:
     """A run of ROWS rows that needs about a megabyte on the disk of its store."""
-    with serving(tmp_path, {"latency": "5ms", "reply": "echo"}) as project:
+    changes = getattr(request, "param", {})
+    with serving(tmp_path, {"latency": "5ms", "reply": "echo"} | changes) as project:
         project.write("spec.yaml", SPEC)
         project.write_rows([{"number": number, "text": "x" * 3000} for number in range(ROWS)])
         yield project
@@ -89,3 +98,120 @@ def test_a_full_disk_under_the_output_loses_nothing_that_is_stored(
         finish(project, *output)
         assert numbers(project, "small/labels.jsonl") == list(range(ROWS))
     assert len(project.requests) == ROWS
+
+
+# ------------------------------------------------------------------ gone
+
+
+def start(project: Project, *options: str) -> subprocess.Popen[str]:
+    """Starts a run, and waits until it has asked a few rows."""
+    process = project.start("run", "spec.yaml", "-q", *options)
+    deadline_s = time.monotonic() + 30
+    while len(project.requests) < 3 * CONCURRENCY and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    assert process.poll() is None
+    return process
+
+
+def stopped(process: subprocess.Popen[str]) -> str:
+    """What a run said that a fault has ended."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2, out + err
+    assert "Traceback" not in out + err
+    return out + err
+
+
+def remove_folder(store: Path) -> None:
+    shutil.rmtree(store.parent)
+
+
+def remove(store: Path) -> None:
+    store.unlink()
+
+
+def move_away(store: Path) -> None:
+    store.rename(store.with_name("elsewhere.db"))
+
+
+def remove_the_log(store: Path) -> None:
+    store.with_name("reviews.db-wal").unlink()
+
+
+def replace(store: Path) -> None:
+    other = store.with_name("other.db")
+    with closing(sqlite3.connect(other)) as database:
+        database.execute("CREATE TABLE holiday (photo)")
+    other.replace(store)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (remove_folder, "reviews.db was removed"),
+        (remove, "reviews.db was removed"),
+        (move_away, "reviews.db was removed"),
+        (remove_the_log, "reviews.db-wal was removed"),
+        (replace, "reviews.db was replaced by another file"),
+    ],
+)
+@pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
+def test_a_store_that_is_lost_under_a_run_is_kept_beside(
+    project: Project, harm: Callable[[Path], None], words: str
+) -> None:
+    process = start(project)
+    harm(project.folder / ".gptflow/reviews.db")
+    said = stopped(process)
+    assert f".gptflow/{words} while the store was being written; all that it held is in" in said
+    assert len(project.requests) < ROWS
+    command = re.search(r"the same command with (--store \S+) goes on from there", said)
+    assert command, said
+    finish(project, *command[1].split())
+    assert numbers(project) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
+def test_a_run_whose_store_was_removed_leaves_the_store_of_the_next_one_alone(
+    project: Project,
+) -> None:
+    """The last connection to a file removes the log of the file's name, whoever's that is."""
+    first = start(project)
+    first.send_signal(signal.SIGSTOP)
+    shutil.rmtree(project.folder / ".gptflow")
+    project.requests.clear()
+    second = start(project, "--set", "output.path=out/second.jsonl")
+    second.send_signal(signal.SIGSTOP)
+    first.send_signal(signal.SIGCONT)
+    assert "reviews.db was replaced by another file" in stopped(first)
+    second.send_signal(signal.SIGCONT)
+    out, err = second.communicate(timeout=60)
+    assert second.returncode == 0, out + err
+    assert numbers(project, "out/second.jsonl") == list(range(ROWS))
+    assert "150 of 150 rows done" in project.gptflow("runs", ".gptflow/reviews.db")
+    assert "ok" in integrity(project.folder / ".gptflow/reviews.db")
+
+
+def integrity(store: Path) -> str:
+    with closing(sqlite3.connect(store)) as database:
+        return str(database.execute("PRAGMA integrity_check").fetchall())
+
+
+@pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
+def test_a_store_that_is_cut_short_under_a_run_stops_it(project: Project) -> None:
+    process = start(project)
+    os.truncate(project.folder / ".gptflow/reviews.db", 5000)
+    said = stopped(process)
+    assert "reviews.db was cut short" in said or "reviews.db is damaged" in said
+    assert "gptflow doctor --store .gptflow/reviews.db" in said or "all that it held is" in said
+
+
+@pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
+def test_a_lock_that_is_removed_is_taken_again(project: Project) -> None:
+    process = start(project)
+    (project.folder / ".gptflow/reviews.db.lock").unlink()
+    asked = len(project.requests)
+    while len(project.requests) < asked + 3 * CONCURRENCY:
+        time.sleep(0.005)
+    said = project.gptflow("run", "spec.yaml", "-q", code=2)
+    assert f"in use by process {process.pid} on " in said
+    assert process.communicate(timeout=60)
+    assert process.returncode == 0
