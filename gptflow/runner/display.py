@@ -32,8 +32,8 @@ class Display(Protocol):
     def say(self, line: str) -> None:
         """Called, from any thread, with a line that is news."""
 
-    def draining(self, in_flight: int) -> None:
-        """Called at the first Ctrl-C, with the calls that are waited for."""
+    def draining(self, in_flight: int, limit: str = "") -> None:
+        """Called with the calls that are waited for: at the first Ctrl-C, or at a limit."""
 
     def end(self) -> None:
         """Called when nothing moves any more."""
@@ -57,7 +57,7 @@ class NoDisplay:
         """A warning of the logger `gptflow`."""
         logging.getLogger("gptflow").warning("%s", line)
 
-    def draining(self, in_flight: int) -> None:
+    def draining(self, in_flight: int, limit: str = "") -> None:
         """Shows nothing."""
 
     def end(self) -> None:

@@ -154,9 +154,9 @@ class PlainDisplay:
         if words:
             self.say(words)
 
-    def draining(self, in_flight: int) -> None:
+    def draining(self, in_flight: int, limit: str = "") -> None:
         """Says what is waited for."""
-        self.say(draining_words(in_flight))
+        self.say(draining_words(in_flight, limit))
 
     def end(self) -> None:
         """Nothing is left to close."""
@@ -216,17 +216,20 @@ class LiveDisplay:
         """Writes a line above the bar."""
         self._console.print(line, markup=False)
 
-    def draining(self, in_flight: int) -> None:
+    def draining(self, in_flight: int, limit: str = "") -> None:
         """Says what is waited for."""
-        self._console.print(draining_words(in_flight), markup=False)
+        self._console.print(draining_words(in_flight, limit), markup=False)
 
     def end(self) -> None:
         """Takes the bar away: the report follows."""
         self._live.stop()
 
 
-def draining_words(in_flight: int) -> str:
-    """What the first Ctrl-C is answered with."""
+def draining_words(in_flight: int, limit: str = "") -> str:
+    """What the first Ctrl-C is answered with, or what is said at a limit of that name."""
+    if limit:
+        waiting = f"; waiting for {counted(in_flight, 'call')} in flight" if in_flight else ""
+        return f"stopping: {limit} is reached{waiting}"
     if not in_flight:
         return "stopping"
     return (

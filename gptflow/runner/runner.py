@@ -14,8 +14,9 @@ from gptflow.errors import RunStopped, UsageError
 from gptflow.records import Row
 from gptflow.runner.archive import RunArchive
 from gptflow.runner.begin import Beginning, Retry, begin
+from gptflow.runner.budget import Budget
 from gptflow.runner.display import Display
-from gptflow.runner.drive import drive
+from gptflow.runner.drive import drive, within
 from gptflow.runner.events import fan_out
 from gptflow.runner.first_calls import FirstCalls, heeded
 from gptflow.runner.forecast import Forecast, forecast
@@ -66,6 +67,7 @@ class Runner:
         self._tally = Tally()
         self._first_calls = FirstCalls()
         self._interruption = interruption or Interruption()
+        self._budget = Budget(prepared.spec.limits, self._tally)
         self._stopped: RunStopped | None = None
         self._notices = Notices.of(prepared.spec, display.say)
 
@@ -126,6 +128,8 @@ class Runner:
     def _finish(self, store: Store, run_id: int, publisher: Publisher, target: Target) -> None:
         """Brings the output to its place if all rows have ended, and writes down how it ended."""
         has_ended = store.reader.counts(run_id).pending == 0
+        if has_ended:
+            self._stopped = None  # the rows in flight were the last ones
         is_published = False
         try:
             publisher.finish(commit=has_ended)
@@ -182,7 +186,8 @@ class Runner:
                 self._pending_rows(store, beginning),
                 hear,
             )
-            async with heeded(self._first_calls, engine):
+            kept = within(self._budget, worker, engine, self._display, self._interruption)
+            async with heeded(self._first_calls, engine), kept:
                 await drive(
                     worker,
                     engine,

@@ -248,7 +248,11 @@ class ParallelismSpec(SpecModel):
 
 
 class LimitsSpec(SpecModel):
-    """What a call may take before it is given up."""
+    """What a call may take before it is given up, and a run before it stops.
+
+    A run that reaches its limit begins no further row, brings those in flight to their end and
+    stops with exit code 3; the same command goes on from there.
+    """
 
     timeout_s: float = Field(
         default=120,
@@ -267,6 +271,13 @@ class LimitsSpec(SpecModel):
         default=3600,
         gt=0,
         description="Seconds that a run waits while no server answers, before it stops.",
+    )
+    wall_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=31_536_000,
+        description="Seconds that one command may work. Calls on the wire are waited for after "
+        "that, at most `timeout_s`. Time in which the machine sleeps does not count.",
     )
 
 
@@ -323,7 +334,7 @@ class Spec(SpecModel):
         default_factory=ParallelismSpec, description="How wide to run."
     )
     limits: LimitsSpec = Field(
-        default_factory=LimitsSpec, description="What a call may take before it is given up."
+        default_factory=LimitsSpec, description="What a call and a run may take."
     )
     output: OutputSpec = Field(
         default_factory=OutputSpec, description="Where the finished rows go."

@@ -1,0 +1,78 @@
+"""The limits of a run: decides when one is reached. The run then ends well, to be gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gptflow.engine.duration import duration
+from gptflow.errors import RunStopped
+from gptflow.runner.tally import Tally
+from gptflow.spec.model import LimitsSpec
+
+
+class Reached(NamedTuple):
+    """A limit that a run has reached."""
+
+    limit: str
+    """Its name: "limits.wall_s"."""
+    stop: RunStopped
+    """Why the run stops, for a person."""
+    options: tuple[str, ...] = ()
+    """What the same command needs in addition to go on."""
+
+
+class Budget:
+    """Says when a limit is reached. That happens once: the first one counts."""
+
+    def __init__(
+        self, limits: LimitsSpec, tally: Tally, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin to count time.
+
+        Args:
+            limits: the spec's.
+            tally: what the run has counted.
+            clock: seconds. A monotonic one: nobody means to stop a run by setting the clock.
+        """
+        self.reached: Reached | None = None
+        self._limits = limits
+        self._tally = tally
+        self._clock = clock
+        self._began_s = clock()
+        self._fallen = asyncio.Event()
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the command may go on for; None for as long as it takes."""
+        if self._limits.wall_s is None:
+            return None
+        return self._limits.wall_s - (self._clock() - self._began_s)
+
+    async def fall(self) -> Reached:
+        """Waits for a limit to be reached, which may never come."""
+        while self.reached is None:
+            await self._fallen.wait()
+        return self.reached
+
+    def look(self) -> None:
+        """Judges by the time and the rows as they stand, before the first call."""
+        if self.left_s is not None and self.left_s <= 0:
+            self.expire()
+
+    def expire(self) -> None:
+        """The time is over."""
+        ran, allowed = self._clock() - self._began_s, self._limits.wall_s or 0.0
+        stop = RunStopped(
+            f"limits.wall_s is reached: {duration(ran)} of {duration(allowed)}",
+            hint="the same command goes on from there, for as long again",
+        )
+        self.reach(Reached("limits.wall_s", stop))
+
+    def reach(self, reached: Reached) -> None:
+        """Stops the run for a limit."""
+        if self.reached is None:
+            self.reached = reached
+            self._fallen.set()

@@ -1,0 +1,93 @@
+"""Runs that reach a limit: they stop with exit code 3, and the same command goes on from there."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import Project, serving
+
+SPEC = """
+name: reviews
+source: {path: reviews.jsonl}
+model: {name: gpt-4o-mini, temperature: 0}
+steps:
+  - name: label
+    prompt: "Label review {{ number }}."
+    extract: {label: text}
+output: {path: out/labels.jsonl}
+"""
+
+
+def fill(project: Project, rows: int, spec: str = SPEC) -> None:
+    project.write("spec.yaml", spec)
+    project.write_rows([{"number": number} for number in range(rows)])
+
+
+def answered(project: Project) -> Counter[str]:
+    """How often each question was answered."""
+    return Counter(entry.request for entry in project.requests if entry.status == 200)
+
+
+def report(said: str) -> str:
+    """What is said at the end."""
+    return said[said.index("stopped: done") :]
+
+
+# ------------------------------------------------------------------ wall_s
+
+
+def test_a_command_ends_when_its_time_is_over_and_the_same_goes_on(tmp_path: Path) -> None:
+    with serving(tmp_path, {"latency": "50ms", "reply": "echo"}) as project:
+        fill(project, 200, SPEC + "parallelism: {concurrency: 4}\n")
+        said = project.gptflow("run", "spec.yaml", "--set", "limits.wall_s=1", code=3)
+        ended = len(answered(project))
+        assert 0 < ended < 200
+        assert f"stopped: done {ended}, failed 0, to do {200 - ended}" in said
+        assert "stopped: limits.wall_s is reached: 1." in said
+        assert "next: gptflow run spec.yaml --set limits.wall_s=1   # goes on" in said
+        assert not (tmp_path / "out/labels.jsonl").exists()
+        assert (tmp_path / "out/labels.jsonl.part").exists()
+        project.gptflow("run", "spec.yaml", "--set", "limits.wall_s=100")
+        assert set(answered(project).values()) == {1}
+        assert [row["number"] for row in project.output()] == list(range(200))
+
+
+def test_calls_that_hang_are_waited_for_and_those_to_be_tried_again_are_not(
+    tmp_path: Path,
+) -> None:
+    failures = [{"name": "hang", "after": 3}]
+    with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
+        limits = "limits: {wall_s: 1.5, timeout_s: 3}\nparallelism: {concurrency: 8}\n"
+        fill(project, 20, SPEC + limits)
+        began_s = time.monotonic()
+        said = project.gptflow("run", "spec.yaml", code=3)
+        assert time.monotonic() - began_s < 60
+        assert "stopping: limits.wall_s is reached; waiting for 8 calls in flight" in said
+        assert "stopped: done 3, failed 0, to do 17" in said
+
+
+def test_a_run_that_waits_for_a_key_ends_at_once_when_its_time_is_over(tmp_path: Path) -> None:
+    failures = [{"name": "insufficient_quota", "after": 3}]
+    with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
+        fill(project, 20, SPEC + "limits: {wall_s: 1.5}\n")
+        said = project.gptflow("run", "spec.yaml", code=3)
+        assert "stopping: limits.wall_s is reached\n" in said
+        assert "stopped: done 3, failed 0, to do 17" in said
+
+
+def test_a_run_whose_last_rows_end_after_its_time_has_finished(tmp_path: Path) -> None:
+    with serving(tmp_path, {"latency": "2s", "reply": "echo"}) as project:
+        fill(project, 3, SPEC + "limits: {wall_s: 1}\n")
+        said = project.gptflow("run", "spec.yaml")
+        assert "stopping: limits.wall_s is reached; waiting for 3 calls in flight" in said
+        assert "stopped" not in said
+        (run,) = json.loads(project.gptflow("runs", "--json"))
+        assert run["status"] == "finished"
+        assert len(project.output()) == 3
