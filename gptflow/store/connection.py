@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from gptflow.errors import StoreCorrupt, StoreError
@@ -10,8 +11,10 @@ from gptflow.errors import StoreCorrupt, StoreError
 BUSY_S = 10.0
 """How long to wait for a lock of another program, such as an SQLite shell or a backup."""
 
+ROLLBACK_BUSY_S = 60.0
+"""The same for a writer with a rollback journal: there a reader holds it up, page by page."""
+
 _WRITER_PRAGMAS = """
-PRAGMA journal_mode = WAL;             -- readers read while the writer writes
 PRAGMA synchronous = FULL;             -- a commit is on the disk when it returns
 PRAGMA cache_size = -8192;             -- KiB; also what a sort may use before it goes to disk
 PRAGMA wal_autocheckpoint = 4000;      -- pages, 16 MB: pages that change often are moved once
@@ -27,9 +30,23 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
 
 
-def prepare_writer(connection: sqlite3.Connection) -> None:
-    """Set the file to WAL and the connection to full durability."""
+def prepare_writer(connection: sqlite3.Connection, *, wal: bool) -> bool:
+    """Set the connection to full durability; whether the file now has a WAL.
+
+    With a WAL readers read while the writer writes. Without `wal`, or where SQLite finds no shared
+    memory for one, it has a rollback journal, and they wait for each other.
+    """
     connection.executescript(_WRITER_PRAGMAS)
+    if wal and _journal(connection, "WAL") == "wal":
+        return True
+    _journal(connection, "TRUNCATE")
+    connection.execute(f"PRAGMA busy_timeout = {ROLLBACK_BUSY_S * 1000:.0f}")
+    return False
+
+
+def _journal(connection: sqlite3.Connection, mode: str) -> str:
+    (now,) = connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+    return str(now)
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -41,16 +58,43 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise StoreError(f"there is no store {path}", hint="it is written by `gptflow run`")
     try:
-        reader = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None
-        )
+        return _reader(path, "mode=ro")
+    except sqlite3.OperationalError as error:
+        try:
+            return _reader_after(path, error)
+        except sqlite3.Error as again:
+            raise store_error(path, again) from again
     except sqlite3.Error as error:
         raise store_error(path, error) from error
+
+
+def _reader_after(path: Path, error: sqlite3.OperationalError) -> sqlite3.Connection:
+    """A connection to what a plain reader cannot open; else raises the error, or one like it."""
+    if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+        # A process died in the middle of a commit: it is undone by whoever may write.
+        with closing(sqlite3.connect(path, timeout=BUSY_S)) as mender:
+            mender.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return _reader(path, "mode=ro")
+    if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN and not _wal(path).exists():
+        # A folder in which nothing may be made, and nothing has been: nobody writes there.
+        return _reader(path, "mode=ro&immutable=1")
+    raise error
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _reader(path: Path, how: str) -> sqlite3.Connection:
+    reader = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_S, isolation_level=None
+    )
     try:
-        reader.execute("PRAGMA cache_size = -4096")  # the first look at what is in the file
-    except sqlite3.Error as error:
+        reader.execute("PRAGMA cache_size = -4096")
+        reader.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first look
+    except sqlite3.Error:
         reader.close()
-        raise store_error(path, error) from error
+        raise
     return reader
 
 

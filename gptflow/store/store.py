@@ -23,6 +23,7 @@ from gptflow.store.connection import (
     refuse_folder,
     store_error,
 )
+from gptflow.store.filesystem import MOUNTINFO, filesystem_of, is_network
 from gptflow.store.known_calls import KnownCalls
 from gptflow.store.ledger import (
     LedgerDigest,
@@ -78,6 +79,8 @@ class Store:
         self._clock = clock
         self._resources = resources
         self._known = KnownCalls()
+        self.note: str | None = None
+        """What a person should know of where the store is."""
 
     @classmethod
     def open(
@@ -86,6 +89,7 @@ class Store:
         *,
         clock: Callable[[], float] = time.time,
         spacing_s: float | None = None,
+        mountinfo: Path = MOUNTINFO,
     ) -> Self:
         """Open the store, or make a new one with its folder.
 
@@ -97,12 +101,16 @@ class Store:
         with ExitStack() as resources:
             lock = StoreLock(path, clock())
             resources.callback(lock.release)
-            connection = _open_database(path, resources)
+            kind = filesystem_of(path, mountinfo)
+            connection, has_wal = _open_database(path, resources, wal=not is_network(kind))
             keeper = _keep(path, resources)
             writer = Writer(connection, path, Place(path, lock), spacing_s=spacing_s)
             resources.callback(_finish, writer, connection, keeper)
             kept = resources.pop_all()
-        return cls(path, writer, clock, kept)
+        store = cls(path, writer, clock, kept)
+        if not has_wal:
+            store.note = _NO_WAL.format(path=path, kind=kind or "a disk without shared memory")
+        return store
 
     def close(self) -> None:
         """Commit what is queued, move it all into the one file, and let the next process in."""
@@ -263,19 +271,28 @@ def _make_folder(path: Path) -> None:
         ) from error
 
 
-def _open_database(path: Path, resources: ExitStack) -> sqlite3.Connection:
+_NO_WAL = (
+    "the store {path} is on {kind}: it is written with a rollback journal, which is safe there and"
+    " slower; --store FILE puts it on a local disk"
+)
+
+
+def _open_database(
+    path: Path, resources: ExitStack, *, wal: bool
+) -> tuple[sqlite3.Connection, bool]:
+    """The writer's connection, and whether the file has a WAL."""
     try:
         connection = connect_writer(path)
         resources.callback(connection.close)
         migrate(connection, path)
-        prepare_writer(connection)
+        has_wal = prepare_writer(connection, wal=wal)
         connection.execute("BEGIN IMMEDIATE")
         tidy_runs(connection)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise store_error(path, error) from error
     _sync_folder(path.parent)
-    return connection
+    return connection, has_wal
 
 
 def _sync_folder(folder: Path) -> None:
@@ -295,10 +312,6 @@ def _keep(path: Path, resources: ExitStack) -> sqlite3.Connection:
     """
     keeper = connect_reader(path)
     resources.callback(keeper.close)
-    try:
-        keeper.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.Error as error:
-        raise store_error(path, error) from error
     return keeper
 
 
