@@ -56,7 +56,6 @@ _CHARGED = _FINAL | {VerdictKind.RETRY}
 _LOSSES = frozenset(
     {VerdictKind.EXHAUSTED, VerdictKind.RETIRED, VerdictKind.NO_MODEL, VerdictKind.STOP}
 )
-_IN_SERVICE = frozenset({"ready", "resting"})
 _FORBIDDEN, _SERVER_ERROR = 403, 500
 
 
@@ -105,7 +104,7 @@ class Caller:
         self._emit = emit
         self._attempts = limits.attempts
         self._backoff = Backoff(clock)
-        self._outage = Outage(clock, emit, self._keys_in_service, limits.outage_s)
+        self._outage = Outage(clock, emit, limits.outage_s)
         self._stopped: RunStopped | None = None
         self._draining: RunStopped | None = None
         self._active = 0
@@ -178,11 +177,16 @@ class Caller:
         if isinstance(result, Reply):
             self._settle_reply(lease, result, outcome)
             return _served(result, lease, tries.sent, self._clock.now() - began)
+        is_gone = _is_gone(result, outcome)
+        is_elsewhere = is_gone and self._note_absence(lease, outcome)
         self._settle(lease, result, outcome)
-        is_gone = self._note_outage(call, lease, result, outcome)
+        self._note_outage(call, lease, result, outcome, is_gone=is_gone)
         if self._outage.is_on and not is_probe:
             tries.note(lease, result, None)
             tries.forgive(self._outage.since)
+            return None
+        if is_elsewhere:  # the fault of a host that the call can do without
+            tries.note(lease, result, None)
             return None
         is_charged = result.kind in _CHARGED and not (self._outage.is_on and is_gone)
         tries.note(lease, result, self._clock.now() if is_charged else None)
@@ -247,27 +251,33 @@ class Caller:
         if changed and event:
             self._emit(event)
 
-    def _note_outage(self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome) -> bool:
-        """Tells the outage whether a server is there. Returns whether it was gone."""
-        fault = outcome.kind if isinstance(outcome, TransportFault) else None
-        status = verdict.status or 0
-        is_gone = fault is not None or status >= _SERVER_ERROR or status == _FORBIDDEN
-        if verdict.kind is not VerdictKind.RETRY or not is_gone:
-            self._outage.answered()
+    def _note_absence(self, lease: Lease, outcome: Outcome) -> bool:
+        """Tells the pool of a server that gave no answer.
+
+        Returns whether nothing was sent, and another key's server answers: then the call goes there
+        and is charged nothing.
+        """
+        if self._outage.is_on:
             return False
+        reached = not _is_unreached(outcome)
+        is_elsewhere = self._pool.note_absence(lease, self._clock.now(), reached=reached)
+        return is_elsewhere and not reached
+
+    def _note_outage(
+        self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome, *, is_gone: bool
+    ) -> None:
+        """Tells the outage whether a server is there."""
+        if not is_gone:
+            self._outage.answered()
+            return
         self.last_loss = outcome, lease.key.base_url
         self._outage.failed(
             lease.key.name,
             id(call),
             verdict.message,
-            reached=fault is not FaultKind.CONNECT,
+            reached=not _is_unreached(outcome),
             active=self._active,
-        )
-        return True
-
-    def _keys_in_service(self) -> frozenset[str]:
-        return frozenset(
-            key.name for key in self._pool.outlook(self._clock.now()) if key.word in _IN_SERVICE
+            in_service=lambda: self._pool.in_service(self._clock.now(), call.model),
         )
 
     async def _back_off(
@@ -292,6 +302,18 @@ class Caller:
         await self._backoff.wait(wait_s)
         if self._draining:  # the wait was cut short: not to try again, but to end
             raise RunStopped(self._draining.message, hint=self._draining.hint)
+
+
+def _is_gone(verdict: Verdict, outcome: Outcome) -> bool:
+    """Whether an attempt failed in a way in which a server fails that is not there."""
+    status = verdict.status or 0
+    is_mute = isinstance(outcome, TransportFault)
+    is_away = is_mute or status >= _SERVER_ERROR or status == _FORBIDDEN
+    return is_away and verdict.kind is VerdictKind.RETRY
+
+
+def _is_unreached(outcome: Outcome) -> bool:
+    return isinstance(outcome, TransportFault) and outcome.kind is FaultKind.CONNECT
 
 
 def _tokens_asked(call: Call, body: bytes) -> int:

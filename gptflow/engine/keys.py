@@ -184,6 +184,8 @@ class KeyPool:
         if usage is not None:
             key.charge(now, lease.sent, usage)
         kind = verdict.kind if verdict else None
+        if kind is not VerdictKind.RETRY:
+            key.key.reach.answered()
         if verdict is None or kind in _SERVED:
             key.answered(lease.sent, now, lease.load)
         elif kind is VerdictKind.REST:
@@ -200,13 +202,42 @@ class KeyPool:
         self._give_back(key)
         return changed
 
+    def note_absence(self, lease: Lease, now: float, *, reached: bool) -> bool:
+        """Notes that a call got no answer, before its lease is given back.
+
+        Where another key's server answers, this key rests after a few of them: else it would draw
+        the calls that wait for the other one, since it always has room.
+
+        Args:
+            lease: what `take` gave.
+            now: seconds, on the same clock as in `take`.
+            reached: whether there was a connection to a server.
+
+        Returns:
+            Whether another key answers that may serve the model.
+        """
+        key, model = lease.standing.key, lease.model
+        is_elsewhere = any(
+            other is not key and self._is_sure(other, model) for other in self._keys.values()
+        )
+        key.reach.failed(now, lease.sent.at, reached=reached, may_rest=is_elsewhere)
+        return is_elsewhere
+
+    def in_service(self, now: float, model: str) -> frozenset[str]:
+        """The names of the keys that serve a model and do not rest."""
+        return frozenset(
+            one.name
+            for one in self._serving(model)
+            if max(one.account.until, one.key.reach.until) <= now
+        )
+
     def release(self, lease: Lease) -> None:
         """Gives a lease back without anything learnt: its call was cancelled."""
         self._give_back(lease.standing)
 
     def until(self, lease: Lease) -> float:
         """When the rest of a lease's key ends; a time gone by if it does not rest."""
-        return lease.standing.account.until
+        return max(lease.standing.account.until, lease.standing.key.reach.until)
 
     def outlook(self, now: float) -> tuple[KeyState, ...]:
         """How each key stands."""
@@ -220,6 +251,13 @@ class KeyPool:
         able = [key for key in self._keys.values() if key.may_serve(model)]
         standings = (self._standing(key, model) for key in able)
         return [standing for standing in standings if standing.lack is None]
+
+    def _is_sure(self, key: Key, model: str) -> bool:
+        """Whether the server of a key answers, and may serve a model."""
+        if not (key.reach.is_sure and key.may_serve(model)):
+            return False
+        standing = key.standings.get(model)
+        return standing is None or standing.lack is None
 
     def _standing(self, key: Key, model: str) -> Standing:
         standing = key.standings.get(model)

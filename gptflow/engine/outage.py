@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from gptflow.engine.clock import Clock
 from gptflow.engine.events import Event, OutageBegan, OutageEnded
+from gptflow.engine.reach import UNANSWERED, UNREACHED
 from gptflow.errors import RunStopped
 
 FIRST_PROBE_S = 1.0
@@ -18,11 +19,6 @@ _OFTEN_S, _SHARE = 5.0, 0.25
 
 TOLD_AFTER_S = 3.0
 """A shorter one is nobody's business: a server that often fails looks gone for a moment."""
-
-UNREACHED = 3
-"""So many calls in a row without a connection are an outage: no row can be at fault."""
-UNANSWERED = 10
-"""So many different calls in a row that a server failed are one. Fewer may be odd rows."""
 
 
 class Outage:
@@ -37,14 +33,12 @@ class Outage:
         self,
         clock: Clock,
         emit: Callable[[Event], None],
-        keys_in_service: Callable[[], frozenset[str]],
         longest_s: float,
     ) -> None:
         """Build what watches; `longest_s`: calls that were held for so long fail."""
         self._longest_s = longest_s
         self._clock = clock
         self._emit = emit
-        self._keys_in_service = keys_in_service
         self._has_answered = False
         self._keys: set[str] = set()
         self._calls: set[int] = set()
@@ -71,7 +65,16 @@ class Outage:
             if self._is_told:
                 self._emit(OutageEnded(self._clock.now() - self.since))
 
-    def failed(self, key_name: str, call: int, message: str, *, reached: bool, active: int) -> None:
+    def failed(  # all of them are evidence
+        self,
+        key_name: str,
+        call: int,
+        message: str,
+        *,
+        reached: bool,
+        active: int,
+        in_service: Callable[[], frozenset[str]],
+    ) -> None:
         """A call failed for a reason that is no answer.
 
         Args:
@@ -80,6 +83,7 @@ class Outage:
             message: why, for a person.
             reached: whether there was a connection to a server.
             active: the calls that are on their way, this one included.
+            in_service: the keys that could be asked instead, now.
         """
         if not self._keys:
             self.since = self._clock.now()
@@ -90,7 +94,7 @@ class Outage:
         is_widespread = self._unreached >= UNREACHED or len(self._calls) >= enough
         if not is_widespread or not self._has_answered or self._probing or self._stopped:
             return
-        if self._keys_in_service() <= self._keys:
+        if in_service() <= self._keys:
             self._is_told = False
             self._probing = asyncio.create_task(self._probe(message))
 

@@ -12,6 +12,7 @@ from gptflow.engine.bucket import Bucket
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.limit_headers import REQUESTS, TOKENS
 from gptflow.engine.quota import Quota
+from gptflow.engine.reach import Reach
 from gptflow.engine.verdicts import Verdict
 from gptflow.engine.window import Window
 from gptflow.records import Usage
@@ -47,6 +48,7 @@ class Key:
         """Calls in flight, of all models."""
         self.most = entry.concurrency or UNLIMITED
         self.gone: Verdict | None = None
+        self.reach = Reach()
         self.order: int | None = None
         """Its place in line, where keys are used one after the other."""
         self.own = told_limits(entry.rpm, entry.tpm, 0.0)
@@ -66,6 +68,7 @@ class Key:
             buckets |= standings[0].account.buckets
         limits = tuple((unit, bucket.per_s * 60) for unit, bucket in buckets.items())
         until = min((one.account.until for one in standings), default=0.0)
+        until = max(until, self.reach.until)
         if self.gone:
             return KeyState(
                 self.entry.name, str(self.gone.kind), self.load, limits, reason=self.gone.message
@@ -125,7 +128,7 @@ class Standing:
             return math.inf
         if self.window and self.load >= self.window.size and not account.buckets:
             return math.inf
-        at = account.ready_at(now, tokens)
+        at = max(account.ready_at(now, tokens), self.key.reach.until)
         for unit, bucket in self._own.items():
             at = max(at, bucket.ready_at(1.0 if unit == REQUESTS else tokens))
         return at

@@ -21,6 +21,9 @@ from gptflow.mock.scenario import FailureRule, KeyRule, Scenario
 from gptflow.mock.script import FailureScript
 
 _DEFAULT_LIMIT = 500
+_OF_TOKENS = frozenset(
+    {"rate_limit_tpm", "rate_limit_tpd", "request_too_large", "groq_too_large_413"}
+)
 _SUCCESSES = range(200, 300)
 """What a scripted rate limit claims the limit to be, for a key that has none."""
 
@@ -179,7 +182,8 @@ class Simulator:
         """A failure of the catalogue, as it stands there."""
         failure = CATALOGUE[name]
         wait_s = failure.wait_s if wait_s is None else wait_s
-        claimed = Refusal("requests", _DEFAULT_LIMIT, _DEFAULT_LIMIT, 1, wait_s)
+        limit = self._claimed_limit(name, request.key)
+        claimed = Refusal("requests", limit, limit, 1, wait_s)
         facts = self._facts(request, moment, claimed)
         completion = self._completion(request) if failure.status in _SUCCESSES else {}
         hints = failure.hint(facts) if failure.hint else []
@@ -196,6 +200,12 @@ class Simulator:
         if answer.status not in _SUCCESSES:
             return answer
         return msgspec.structs.replace(answer, headers=[*answer.headers, *told])
+
+    def _claimed_limit(self, name: str, key: str) -> int:
+        """The limit that a failure speaks of: the key's own, where it has one."""
+        rule = self._scenario.keys.get(key) or _NO_RULE
+        own = rule.tpm if name in _OF_TOKENS else rule.rpm
+        return own or _DEFAULT_LIMIT
 
     def _facts(self, request: Request, moment: Moment, refusal: Refusal) -> Facts:
         rule = self._scenario.keys.get(request.key)
