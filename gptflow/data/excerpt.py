@@ -6,6 +6,14 @@ import json
 
 from gptflow.errors import DataError
 
+_JSON_HINTS = {
+    "Unterminated string starting at": "the file may be cut off here: copy it again",
+    "Extra data": "one object a line, with LF at its end",
+    "Invalid control character at": "in a string it is written as an escape: \\n, \\t, \\u0000",
+    "Expecting property name enclosed in double quotes": 'JSON names stand in double quotes: "a"',
+}
+"""What may be wrong, by the words of Python's decoder."""
+
 WIDTH = 72
 """Characters of a line that are shown."""
 
@@ -55,7 +63,8 @@ def not_utf8(error: UnicodeDecodeError, place: tuple[str, int]) -> DataError:
 def not_json(error: json.JSONDecodeError, place: tuple[str, int], text: str, at: int) -> DataError:
     """The error for text, beginning at `place`, that is not JSON from offset `at` on."""
     what = error.msg[0].lower() + error.msg[1:].removesuffix(" at")
-    return data_error(place, f"not valid JSON: {what}", text=text, at=at)
+    hint = _JSON_HINTS.get(error.msg)
+    return data_error(place, f"not valid JSON: {what}", text=text, at=at, hint=hint)
 
 
 def _as_text(data: bytes, at: int | None) -> tuple[str, int | None]:

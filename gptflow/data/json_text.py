@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import msgspec
 
-from gptflow.data.excerpt import data_error, not_json, not_utf8
+from gptflow.data.excerpt import data_error, not_json, not_utf8, printable
+from gptflow.errors import DataError
 from gptflow.records import Columns
 
 SPACE = b" \t\r\n"
@@ -18,19 +20,35 @@ SPACE = b" \t\r\n"
 MAX_DIGITS = 4300
 """The longest integer that Python reads from text (sys.int_info.default_max_str_digits)."""
 
+SHOWN_DIGITS = 40
+
+MAX_DEPTH = 500
+"""Arrays and objects inside of each other. Python itself goes no deeper than about a thousand,
+less what the program stands on at that moment: what is read once must be read every time."""
+
+_CONTAINERS = frozenset((dict, list))
+_INEXACT = _CONTAINERS | {float}
+_SPACED_COLONS = (b" :", b"\t:", b"\r:", b"\n:")
+
 _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _space = re.compile(r"[ \t\r\n]*")
+_numeric = bytes.maketrans(b"123456789.E+", b"0000000000e-")
+_FINE = (b"0" * 19, b"e000", b"e-000")
+"""One of these is in a row, with all digits made 0, where a number in it may have more than the 17
+digits that a float needs at most, or an exponent that no float has. To be rid of most rows fast."""
+_fine_number = re.compile(rb"[1-9][0-9.]{18}|[eE][-+]?[0-9]{3}")
+"""The same, exactly."""
 
 
 def parse_object(raw: bytes, place: tuple[str, int]) -> Columns:
     """The JSON object in `raw`, which begins at `place`, decoded.
 
     Raises:
-        DataError: it is not UTF-8, not valid JSON, holds a number that Python cannot, or is not
-            an object.
+        DataError: it is not UTF-8, not valid JSON, holds a number that Python cannot or a name
+            twice, is nested too deeply, or is not an object.
     """
     try:
         value = _decode(raw)
@@ -38,8 +56,50 @@ def parse_object(raw: bytes, place: tuple[str, int]) -> Columns:
         value = _parse_patiently(raw, place)
     if not isinstance(value, dict):
         found = _kind(value)
-        raise data_error(place, f"expected a JSON object, found {found}", text=raw)
+        what = f"expected a JSON object, found {found}"
+        raise data_error(place, what, text=raw, hint='a row is an object: {"text": ...}')
+    # Each member has its colon, and what decoding dropped is not among the members.
+    is_plain = raw.count(b":") == len(value) and raw.count(b"[") < MAX_DEPTH
+    if not is_plain:
+        _check_members(value, raw, place)
     return value
+
+
+def _check_members(value: Columns, raw: bytes, place: tuple[str, int]) -> None:
+    """Raises DataError if a name stands twice in an object, or the value is nested too deeply."""
+    is_flat = _CONTAINERS.isdisjoint(map(type, value.values()))
+    members = len(value) if is_flat else _count_members(value)
+    if members < 0:
+        raise too_deep(place, raw)
+    if raw.count(b":") == members:
+        return
+    # Colons in the texts, as in a URL, mean no more than that one must look more closely.
+    if raw.count(b'":') != members or any(spaced in raw for spaced in _SPACED_COLONS):
+        _parse_patiently(raw, place)
+
+
+def _count_members(value: Columns) -> int:
+    """The members of an object and of all objects in it; -1 where it is nested too deeply."""
+    members = 0
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        inner = []
+        for container in level:
+            values = container
+            if type(container) is dict:
+                members += len(container)
+                values = container.values()
+            inner += [item for item in values if type(item) in _CONTAINERS]
+        if not inner:
+            return members
+        level = inner
+    return -1
+
+
+def too_deep(place: tuple[str, int], raw: bytes | None = None) -> DataError:
+    """The error for JSON with too many arrays and objects inside of each other."""
+    what = f"the JSON is nested too deeply: more than {MAX_DEPTH} levels"
+    return data_error(place, what, text=raw, hint="write the inner part as a string")
 
 
 def _parse_patiently(raw: bytes, place: tuple[str, int]) -> Any:
@@ -51,36 +111,77 @@ def _parse_patiently(raw: bytes, place: tuple[str, int]) -> Any:
     except json.JSONDecodeError as error:
         raise not_json(error, place, error.doc, error.pos) from None
     except RecursionError:
-        raise data_error(place, "the JSON is nested too deeply", text=raw) from None
-    except ValueError as error:
-        raise data_error(place, str(error), text=raw) from None
+        raise too_deep(place, raw) from None
+    except DataError as error:
+        raise data_error(place, error.message, text=raw, hint=error.hint) from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON: write null, or a string")
+    raise DataError(f"{name} is not JSON", hint="write null, or a string")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"the number {text} is out of range: write it as a string")
+        shown = text if len(text) <= SHOWN_DIGITS else f"{text[:SHOWN_DIGITS]}..."
+        raise DataError(f"the number {shown} is out of range", hint="write it as a string")
     return value
 
 
 def _readable(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(text):,} digits: write it as a string")
+        raise DataError(f"a number of {len(text):,} digits", hint="write it as a string")
     return int(text)
 
 
+def _each_once(members: list[tuple[str, Any]]) -> Columns:
+    value = dict(members)
+    if len(value) == len(members):
+        return value
+    seen: set[str] = set()
+    for name, _ in members:
+        if name in seen:
+            what = f"an object has the name '{printable(name)}' twice"
+            raise DataError(what, hint="keep one of them, or rename one")
+        seen.add(name)
+    return value
+
+
 _patient = json.JSONDecoder(
-    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_readable
+    parse_constant=_refuse_constant,
+    parse_float=_finite,
+    parse_int=_readable,
+    object_pairs_hook=_each_once,
 )
 
 
 def _kind(value: Any) -> str:
     names = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def exact(raw: bytes, columns: Columns) -> Columns:
+    """The columns of the row in `raw`; what a float cannot hold stands there as text.
+
+    Two rows that differ in the twentieth digit are two rows, though templates see them as one.
+    """
+    if _INEXACT.isdisjoint(map(type, columns.values())):
+        return columns
+    digits = raw.translate(_numeric)
+    if not any(fine in digits for fine in _FINE) or not _fine_number.search(raw):
+        return columns
+    found: Columns = _exact.decode(raw.decode())
+    return found
+
+
+def _exactly(text: str) -> float | str:
+    value = float(text)
+    number = Decimal(text)
+    # NUL: no text of a row is likely to be the same.
+    return value if number == Decimal(repr(value)) else f"\0{number.normalize()}"
+
+
+_exact = json.JSONDecoder(parse_float=_exactly)
 
 
 def members(raw: bytes) -> dict[str, bytes]:

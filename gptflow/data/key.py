@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from gptflow.data.excerpt import data_error, printable
-from gptflow.data.json_text import canonical
+from gptflow.data.json_text import canonical, exact
 from gptflow.data.record import Record
 from gptflow.errors import DataError
 from gptflow.records import Columns
@@ -28,7 +28,6 @@ def row_key(columns: Columns, id_columns: Sequence[str] = ()) -> bytes:
 
     Raises:
         KeyError: an id column is missing.
-        RecursionError: the values are nested too deeply.
     """
     identity = [columns[name] for name in id_columns] if id_columns else columns
     return blake2b(canonical(identity), digest_size=KEY_BYTES).digest()
@@ -38,18 +37,16 @@ def ledger_key(record: Record, id_columns: Sequence[str]) -> bytes:
     """16 bytes for the ledger: a record's row key; with id columns half of it, half its content's.
 
     Raises:
-        DataError: an id column is missing, or the record is nested too deeply.
+        DataError: an id column is missing.
     """
     try:
         if not id_columns:
-            return row_key(record.columns)
-        identity, content = row_key(record.columns, id_columns), row_key(record.columns)
+            return row_key(exact(record.raw, record.columns))
+        identity = row_key(record.columns, id_columns)
+        content = row_key(exact(record.raw, record.columns))
         return identity[:IDENTITY_BYTES] + content[:-IDENTITY_BYTES]
     except KeyError as error:
         raise _without_id(record, str(error.args[0])) from None
-    except RecursionError:
-        place = (record.file, record.line)
-        raise data_error(place, "the JSON is nested too deeply", text=record.raw) from None
 
 
 def identity_in(key: bytes, id_columns: Sequence[str]) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee, zip_longest
 
 from gptflow.data.key import identity_in, ledger_key
+from gptflow.data.record import Record
 from gptflow.data.sources.source import Source
 from gptflow.errors import DataError
 from gptflow.records import Row
@@ -30,14 +31,29 @@ def replay(
     # Both copies move in step, so that tee holds one entry at a time.
     entries, ahead = tee(wanted)
     records = source.records(only=(record for _, record, _, _ in ahead))
-    for entry, record in zip_longest(entries, records):
+    for entry, record in zip_longest(entries, _as_surveyed(records)):
         if record is None:
             raise _changed("it has fewer records")
         position, number, key, ordinal = entry
-        if ledger_key(record, id_columns) != key:
+        if not _is_same(record, id_columns, key):
             raise _changed(f"{record.file}:{record.line} is another row")
         identity = identity_in(key, id_columns)
         yield Row(position, number, identity, ordinal, record.raw, record.columns)
+
+
+def _is_same(record: Record, id_columns: Sequence[str], key: bytes) -> bool:
+    try:
+        return ledger_key(record, id_columns) == key
+    except DataError:  # it has lost an id column
+        return False
+
+
+def _as_surveyed(records: Iterator[Record]) -> Iterator[Record]:
+    """The records; what is broken now was not when the run began."""
+    try:
+        yield from records
+    except DataError as error:
+        raise _changed(error.message) from None
 
 
 def _changed(how: str) -> DataError:

@@ -89,7 +89,7 @@ def test_an_empty_array_has_no_rows(source: Write, text: str) -> None:
         ('[\n{"a": "x', "x.json:2: not valid JSON: unterminated string starting"),
         ('[{"a": 1},\n{"a":\n 1,\n b}]', "x.json:4: not valid JSON: expecting property name"),
         ("[{}\n]\n]", "x.json:3: expected nothing after the array, found ']'"),
-        ('[{"a": \n NaN}]', "x.json:1: NaN is not JSON: write null, or a string"),
+        ('[{"a": \n NaN}]', "x.json:1: NaN is not JSON"),
         ("[" + '{"a":' * 50_000, "x.json:1: the JSON is nested too deeply"),
     ],
 )

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gptflow.data.json_text import decode_string, encoded, members
+from gptflow.data.json_text import (
+    MAX_DEPTH,
+    decode_string,
+    encoded,
+    exact,
+    members,
+    parse_object,
+)
+from gptflow.errors import DataError
 
 text = st.text(st.characters())
 values = st.recursive(
@@ -52,3 +60,60 @@ def test_any_value_can_be_encoded(value: Any) -> None:
 def test_a_string_is_decoded_from_its_text(string: str) -> None:
     assert decode_string(json.dumps(string).encode()) == string
     assert decode_string(encoded(string)) == string
+
+
+pairs = st.lists(st.tuples(st.sampled_from(["a", "b", ":", '"', "a:"]), values), max_size=4)
+
+
+@given(pairs, st.sampled_from([":", ": ", " :", "\t:"]), st.booleans())
+def test_a_name_that_stands_twice_is_always_found(
+    members: list[tuple[str, Any]], colon: str, nested: bool
+) -> None:
+    inner = ",".join(f"{json.dumps(name)}{colon}{json.dumps(value)}" for name, value in members)
+    raw = f'{{"list": [{{{inner}}}]}}' if nested else f"{{{inner}}}"
+    names = [name for name, _ in members]
+
+    if len(set(names)) == len(names):
+        parse_object(raw.encode(), ("x", 1))
+    else:
+        with pytest.raises(DataError, match=r"^x:1: an object has the name '.*' twice"):
+            parse_object(raw.encode(), ("x", 1))
+
+
+def test_what_can_be_read_at_all_can_be_read_on_every_stack() -> None:
+    def at_depth(frames: int, depth: int) -> Any:
+        if frames:
+            return at_depth(frames - 1, depth)
+        return parse_object(b'{"a":' + b"[" * depth + b"]" * depth + b"}", ("x", 1))
+
+    for frames in (0, 200):
+        at_depth(frames, MAX_DEPTH - 1)
+        with pytest.raises(DataError, match="nested too deeply: more than 500 levels"):
+            at_depth(frames, MAX_DEPTH)
+
+
+@pytest.mark.parametrize(
+    "number", ["0.1", "1e2", "-0.0", "12345678901234567890", "0.30000000000000004"]
+)
+def test_a_number_that_a_float_holds_is_exact_as_it_is(number: str) -> None:
+    raw = f'{{"a": {number}, "b": 1.5}}'.encode()
+    columns = parse_object(raw, ("x", 1))
+
+    assert exact(raw, columns) is columns or exact(raw, columns) == columns
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("0.1", "0.10000000000000000000001"),
+        ("1e-400", "0.0"),
+        ("1e-400", "1e-401"),
+        ("3.14159265358979323846", "3.14159265358979323847"),
+        ("[1.5, 0.1000000000000000000001]", "[1.5, 0.1]"),
+    ],
+)
+def test_numbers_that_are_one_float_are_told_apart(one: str, other: str) -> None:
+    rows = [f'{{"a": {number}}}'.encode() for number in (one, other)]
+    first, second = (exact(raw, parse_object(raw, ("x", 1))) for raw in rows)
+
+    assert first != second

@@ -12,12 +12,9 @@ from io import BufferedReader
 
 from gptflow.data.excerpt import data_error, printable
 from gptflow.data.json_text import encoded
-from gptflow.data.sources.opening import utf8
+from gptflow.data.sources.opening import RECORD_BYTES, lines, too_long, utf8
 from gptflow.errors import DataError
 from gptflow.records import Columns
-
-CELL_CHARACTERS = 1 << 26
-"""The longest cell. Without a bound, a quote that is never closed takes the rest of the file."""
 
 Cells = tuple[list[str], list[str]]
 """The names of the header and the cells of a record."""
@@ -57,7 +54,7 @@ def _records(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     _allow_long_cells()
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
-        start = lines.number + 1
+        start = lines.begin_record()
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -71,16 +68,20 @@ def _records(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 def _allow_long_cells() -> None:
     # The csv module keeps this limit for the whole process, and its 128 Ki are less than one long
     # document. It is only ever raised, so that a program around us keeps its own, larger one.
-    csv.field_size_limit(max(csv.field_size_limit(), CELL_CHARACTERS))
+    csv.field_size_limit(max(csv.field_size_limit(), RECORD_BYTES))
 
 
 def _check_header(header: list[str], place: tuple[str, int]) -> None:
+    seen: set[str] = set()
     for number, name in enumerate(header, 1):
         if not name.strip():
-            raise data_error(place, f"column {number} of the header has no name")
-        if name in header[: number - 1]:
+            what = f"column {number} of the header has no name"
+            hint = "name it, or leave it out; for pandas: to_csv(..., index=False)"
+            raise data_error(place, what, hint=hint)
+        if name in seen:
             what = f"the header names column '{printable(name)}' twice"
             raise data_error(place, what, hint="every column needs a name of its own")
+        seen.add(name)
 
 
 class _Lines:
@@ -89,15 +90,24 @@ class _Lines:
     def __init__(self, stream: BufferedReader, file: str) -> None:
         self.number = 0
         self.last = ""
-        self._stream = stream
+        self._lines = lines(stream, file)
         self._file = file
+        self._start = 1
+        self._bytes = 0
+
+    def begin_record(self) -> int:
+        """The number of the line that the next record begins on."""
+        self._start, self._bytes = self.number + 1, 0
+        return self._start
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = next(self._stream)
-        self.number += 1
+        self.number, line = next(self._lines)
+        self._bytes += len(line)
+        if self._bytes > RECORD_BYTES:
+            raise too_long((self._file, self._start), ", or a quote in it is never closed")
         self.last = utf8(line, (self._file, self.number))
         return self.last
 
@@ -111,9 +121,11 @@ class _Lines:
             )
         if error.startswith("new-line character"):
             return data_error(
-                here, "a lone CR outside quotes", hint="end the lines with LF or CRLF"
+                here, "a lone CR outside quotes", hint="end the lines with LF: tr '\\r' '\\n' <FILE"
             )
         # An open quote swallows all that follows: its own line says more than the last one.
         return data_error(
-            (self._file, start), "a quote in the record that begins here is never closed"
+            (self._file, start),
+            "a quote in the record that begins here is never closed",
+            hint='a quote that is part of a cell is written twice, in quotes: "5"" wide"',
         )

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from gptflow.data.excerpt import data_error, not_json, not_utf8
-from gptflow.data.json_text import parse_object, value_end
+from gptflow.data.json_text import parse_object, too_deep, value_end
+from gptflow.data.sources.opening import RECORD_BYTES, too_long
 from gptflow.errors import DataError
 from gptflow.records import Columns
 
@@ -58,7 +59,8 @@ def decode(element: bytes, place: tuple[str, int]) -> tuple[bytes, Columns]:
     """The element on one line, and what it says."""
     columns = parse_object(element, place)
     # No JSON string holds a bare line break, so that this touches layout alone.
-    return _line_break.sub(b" ", element) if b"\n" in element else element, columns
+    has_breaks = b"\n" in element or b"\r" in element
+    return _line_break.sub(b" ", element) if has_breaks else element, columns
 
 
 class _Window:
@@ -97,8 +99,7 @@ class _Window:
                 if not (self._may_be_cut(error) and self._read_more()):
                     raise self._broken(error) from None
             except RecursionError:
-                place = (self._file, self.line)
-                raise data_error(place, "the JSON is nested too deeply") from None
+                raise too_deep((self._file, self.line)) from None
             else:
                 value = self._text[self._at : end]
                 self._advance(end)
@@ -120,6 +121,8 @@ class _Window:
         # As much again as a value has taken so far: else one that spans many chunks would be
         # parsed from its start once for each of them, in quadratic time.
         rest = self._text[self._at :]
+        if len(rest) > RECORD_BYTES:
+            raise too_long((self._file, self.line))
         data = self._stream.read(max(CHUNK_BYTES, len(rest)))
         try:
             more = self._decoder.decode(data, final=not data)

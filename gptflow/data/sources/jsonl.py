@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from gptflow.data.json_text import SPACE, parse_object
+from gptflow.data.sources.opening import lines
 from gptflow.errors import DataError
 from gptflow.records import Columns
 
 
 def split(stream: BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, with their numbers. Only LF ends a line, as in RFC 8259."""
-    del file  # only what is decoded can be broken
-    for number, line in enumerate(stream, 1):
+    for number, line in lines(stream, file):
         if text := line.strip(SPACE):
             yield number, text
 

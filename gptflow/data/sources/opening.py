@@ -8,10 +8,11 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from gptflow.data.excerpt import not_utf8
+from gptflow.data.excerpt import data_error, not_utf8
 from gptflow.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BUFFER_BYTES = 1 << 18
-COMPRESSED_CHUNK_BYTES = 1 << 13
-"""Read at once from a .zst file: small, since all that it unpacks to is held in memory."""
+RECORD_BYTES = 1 << 26
+"""The longest record. Without a bound, a few packed megabytes of zeros would fill the memory, and
+a quote that is never closed would take the rest of the file."""
+
+COMPRESSED_CHUNK_BYTES = 1 << 10
+"""Read at once from a .zst file. All that it unpacks to is held in memory, and that is up to
+32,768 times as much: four bytes can stand for a block of 128 KiB."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -29,12 +35,19 @@ UTF_16 = ("UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE")
 FOREIGN_STARTS = {
     b"\xff\xfe": UTF_16,
     b"\xfe\xff": UTF_16,
-    b"\x1f\x8b": ("gzip data", "give the file a name that ends in .gz"),
-    b"\x28\xb5\x2f\xfd": ("Zstandard data", "give the file a name that ends in .zst"),
+    b"\x1f\x8b": ("gzip data", "give the file a name that ends in .gz, or unpack it: zcat"),
+    b"\x28\xb5\x2f\xfd": (
+        "Zstandard data",
+        "give the file a name that ends in .zst, or unpack it: zstdcat",
+    ),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save it as CSV"),
-    b"PAR1\x15": ("a Parquet file", "convert it to JSON Lines"),
+    b"PAR1": ("a Parquet file", "convert it to JSON Lines"),
+    b"SQLite format 3\0": ("an SQLite database", "export the table as CSV"),
+    b"version https://git-lfs": ("a Git LFS pointer, not the file itself", "git lfs pull"),
 }
 """First bytes of what is often taken for a text file: what it is, and what to do about it."""
+
+PACKED = {".gz": "gzip data", ".zst": "Zstandard data"}
 
 
 @contextmanager
@@ -59,7 +72,15 @@ def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
         ) from None
     except (OSError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{name}: cannot be read: {reason}") from None
+        raise DataError(f"{name}: cannot be read: {reason}", hint=_mend(path, error)) from None
+
+
+def _mend(path: Path, error: Exception) -> str | None:
+    """What to do about a file that cannot be read."""
+    if getattr(error, "strerror", None):  # the system's own word, such as "Permission denied"
+        return None
+    kind = PACKED.get(path.suffix.lower(), "data")
+    return f"it is no {kind}, or damaged: copy it again, or give it a name that tells what it is"
 
 
 def _unpacked(path: Path, name: str) -> io.BufferedReader:
@@ -80,11 +101,36 @@ def _unpacked(path: Path, name: str) -> io.BufferedReader:
 
 def _check_start(stream: io.BufferedReader, name: str) -> None:
     start = stream.peek(8)
+    if _looks_like_utf16(start[:8]):
+        start = b"\xff\xfe"
     for foreign, (kind, hint) in FOREIGN_STARTS.items():
         if start.startswith(foreign):
             raise DataError(f"{name}: looks like {kind}", hint=hint)
     if start.startswith(BYTE_ORDER_MARK):
         stream.read(len(BYTE_ORDER_MARK))
+
+
+def _looks_like_utf16(start: bytes) -> bool:
+    """Whether every second byte is zero, as in English text without a byte order mark."""
+    return len(start) == 8 and b"\0\0\0\0" in (start[::2], start[1::2]) and any(start)
+
+
+def lines(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
+    """The lines with their ends, numbered from 1. Only LF ends one; the last needs no end.
+
+    Raises:
+        DataError: one is longer than any record may be.
+    """
+    for number, line in enumerate(iter(partial(stream.readline, RECORD_BYTES + 1), b""), 1):
+        if len(line) > RECORD_BYTES:
+            raise too_long((file, number))
+        yield number, line
+
+
+def too_long(place: tuple[str, int], cause: str = "") -> DataError:
+    """The error for a record, beginning at `place`, that is longer than any may be."""
+    what = f"the record is longer than {RECORD_BYTES >> 20} MiB{cause}"
+    return data_error(place, what, hint="split it into several rows")
 
 
 def utf8(data: bytes, place: tuple[str, int]) -> str:

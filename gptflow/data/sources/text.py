@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from gptflow.data.json_text import encoded
-from gptflow.data.sources.opening import utf8
+from gptflow.data.sources.opening import lines, utf8
 from gptflow.records import Columns
 
 
 def split(stream: BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
     """The lines, with their numbers. Only LF and CRLF end one; the last needs no end."""
-    del file  # only what is decoded can be broken
-    for number, line in enumerate(stream, 1):
+    for number, line in lines(stream, file):
         yield number, line.removesuffix(b"\n").removesuffix(b"\r")
 
 
