@@ -51,6 +51,8 @@ def _lines(summary: RunSummary, again: Sequence[str]) -> Iterator[str]:
         yield f"stopped: {summary.message}"
     if summary.status is Ending.FINISHED:
         yield from _files(summary)
+    elif summary.status is Ending.STOPPED and summary.failures:
+        yield f"  failed rows: {_reasons(summary)}"
     following = _next(summary, again)
     if following:
         yield f"next: {following}"
@@ -83,23 +85,22 @@ def _work(summary: RunSummary) -> str:
 def _files(summary: RunSummary) -> Iterator[str]:
     rows = [(shown_path(summary.output), counted(summary.done, "row"))]
     if summary.failed:
-        shown = summary.failures[:REASONS_SHOWN]
-        reasons = ", ".join(f"{_reason(group.message)} {group.rows:,}" for group in shown)
-        rows.append(
-            (
-                shown_path(failed_path(summary.output)),
-                f"{counted(summary.failed, 'row')}: {reasons}",
-            )
-        )
+        failed = f"{counted(summary.failed, 'row')}: {_reasons(summary)}"
+        rows.append((shown_path(failed_path(summary.output)), failed))
     width = max(len(path) for path, _ in rows)
     for path, text in rows:
         yield f"  {path:<{width}}  {text}"
 
 
+def _reasons(summary: RunSummary) -> str:
+    shown = summary.failures[:REASONS_SHOWN]
+    return ", ".join(f"{_reason(group.message)} {group.rows:,}" for group in shown)
+
+
 def _next(summary: RunSummary, again: Sequence[str]) -> str | None:
     """The next command, to be pasted as it is: what explains it is a comment of the shell."""
     if summary.status is not Ending.FINISHED:
-        return f"{shlex.join(again)}   # goes on where this stopped"
+        return f"{shlex.join([*again, *summary.next_options])}   # goes on where this stopped"
     if summary.failed:
         return shlex.join([*again, "--retry", "failed"])
     return None

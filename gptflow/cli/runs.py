@@ -49,9 +49,11 @@ def _json(rows: list[dict[str, object]]) -> str:
 
 def _line(row: dict[str, object]) -> str:
     server = f" ({row['server']})" if row["server"] else ""
+    why = str(row["stop_reason"]).partition("\n")[0]
     return (
         f"{row['name']}  run {row['run']}  {row['began']}  {row['status']}{server}:"
-        f" {row['done']:,} of {row['rows']:,} rows done, {row['failed']:,} failed\n"
+        f" {row['done']:,} of {row['rows']:,} rows done, {row['failed']:,} failed"
+        f"{f'; {why}' if why else ''}\n"
     )
 
 
@@ -66,6 +68,7 @@ def _rows(path: Path) -> list[dict[str, object]]:
                     "name": run.name,
                     "run": run.run_id,
                     "status": str(run.status),
+                    "stop_reason": run.stop_reason,
                     "server": run.server,
                     "began": datetime.fromtimestamp(run.started_at)
                     .astimezone()

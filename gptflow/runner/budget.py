@@ -9,8 +9,13 @@ from typing import NamedTuple
 
 from gptflow.engine.duration import duration
 from gptflow.errors import RunStopped
+from gptflow.runner.events import RowEnded, RunEvent
 from gptflow.runner.tally import Tally
+from gptflow.runner.words import counted
 from gptflow.spec.model import LimitsSpec
+
+GRACE_ROWS = 50
+"""Of fewer rows no share is judged: of the first two one may well fail."""
 
 
 class Reached(NamedTuple):
@@ -39,6 +44,7 @@ class Budget:
         """
         self.reached: Reached | None = None
         self._limits = limits
+        self._percent = limits.failed_percent
         self._tally = tally
         self._clock = clock
         self._began_s = clock()
@@ -61,6 +67,12 @@ class Budget:
         """Judges by the time and the rows as they stand, before the first call."""
         if self.left_s is not None and self.left_s <= 0:
             self.expire()
+        self._judge_rows()
+
+    def hear(self, event: RunEvent) -> None:
+        """Listens to the run, behind the tally."""
+        if isinstance(event, RowEnded):
+            self._judge_rows()
 
     def expire(self) -> None:
         """The time is over."""
@@ -70,6 +82,25 @@ class Budget:
             hint="the same command goes on from there, for as long again",
         )
         self.reach(Reached("limits.wall_s", stop))
+
+    def _judge_rows(self) -> None:
+        failed, ended = self._tally.failed, self._tally.failed + self._tally.done
+        most, percent = self._limits.failed_rows, self._percent
+        if percent is not None:
+            if ended >= GRACE_ROWS and 100 * failed > percent * ended:
+                self._reach_failed_rows(
+                    f"{failed:,} of {ended:,} rows failed ({100 * failed / ended:.1f} %), "
+                    f"{most} allowed"
+                )
+        elif isinstance(most, int) and failed > most:
+            self._reach_failed_rows(f"{counted(failed, 'row')} failed, {most:,} allowed")
+
+    def _reach_failed_rows(self, standing: str) -> None:
+        stop = RunStopped(
+            f"limits.failed_rows is reached: {standing}",
+            hint="mend what they fail of and ask them again by --retry failed, or raise the limit",
+        )
+        self.reach(Reached("limits.failed_rows", stop, ("--retry", "failed")))
 
     def reach(self, reached: Reached) -> None:
         """Stops the run for a limit."""

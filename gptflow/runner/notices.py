@@ -196,7 +196,10 @@ def _broken_off(summary: RunSummary) -> str:
         why = _reason(summary.message)
     else:
         why = f"by {signal.Signals(summary.signal or signal.SIGINT).name}"
-    return f"{why}\n{_counts(summary)}\nthe same command goes on from there"
+    lines = [why, _counts(summary)]
+    if not summary.next_options:  # otherwise the hint says what else it needs
+        lines.append("the same command goes on from there")
+    return "\n".join(lines)
 
 
 def _crash(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from gptflow.runner.begin import Beginning, Retry, begin
 from gptflow.runner.budget import Budget
 from gptflow.runner.display import Display
 from gptflow.runner.drive import drive, within
-from gptflow.runner.events import fan_out
+from gptflow.runner.events import Listener, fan_out
 from gptflow.runner.first_calls import FirstCalls, heeded
 from gptflow.runner.forecast import Forecast, forecast
 from gptflow.runner.garbage import rare_collections
@@ -83,6 +83,8 @@ class Runner:
         began_s = time.monotonic()
         path = self._prepared.store_path(self._options.store)
         with self._notices, Store.open(path) as store:
+            if store.note:
+                self._display.say(store.note)
             beginning = begin(
                 store, self._prepared, fresh=self._options.fresh, retry=self._options.retry
             )
@@ -160,9 +162,7 @@ class Runner:
     async def _converse_on(self, server: Server, store: Store, beginning: Beginning) -> None:
         prepared, limits = self._prepared, self._prepared.spec.limits
         concurrency = self._concurrency(server)
-        hear = fan_out(
-            self._tally.hear, self._first_calls.hear, self._display.hear, self._notices.hear
-        )
+        hear = self._listener()
         async with Engine(
             server.config,
             attempts=limits.attempts,
@@ -197,6 +197,18 @@ class Runner:
                     interruption=self._interruption,
                 )
 
+    def _listener(self) -> Listener:
+        """Tells all who listen; the tally first, which others read."""
+        listeners = [
+            self._tally.hear,
+            self._first_calls.hear,
+            self._display.hear,
+            self._notices.hear,
+        ]
+        if self._prepared.spec.limits.failed_rows is not None:
+            listeners.append(self._budget.hear)
+        return fan_out(*listeners)
+
     def _pending_rows(self, store: Store, beginning: Beginning) -> Iterator[Row]:
         pending = store.reader.pending(beginning.run.run_id)
         source = self._prepared.spec.source
@@ -207,6 +219,10 @@ class Runner:
         if server.max_concurrency is None:
             return wanted
         return server.max_concurrency if wanted == "auto" else min(wanted, server.max_concurrency)
+
+    def _next_options(self) -> tuple[str, ...]:
+        reached = self._budget.reached
+        return reached.options if reached and reached.stop is self._stopped else ()
 
     def _ending(self, *, has_ended: bool) -> Ending:
         if has_ended:
@@ -238,6 +254,7 @@ class Runner:
             server=prepared.choice.name,
             failures=tuple(store.reader.failures(run.run_id)),
             message=str(self._stopped) if self._stopped else None,
+            next_options=self._next_options(),
             signal=self._interruption.signal,
             nothing_to_do=nothing_to_do,
         )

@@ -54,6 +54,8 @@ class RunSummary:
     """Failed rows of the run by reason, the most frequent first."""
     message: str | None = None
     """Why the run stopped, where it did."""
+    next_options: tuple[str, ...] = ()
+    """What the same command needs in addition to go on, where a limit has stopped it."""
     signal: int | None = None
     """The signal that interrupted it, where one did."""
     nothing_to_do: bool = False

@@ -26,6 +26,7 @@ from gptflow.spec.extractor import (
     TextExtractor,
     long_form,
 )
+from gptflow.spec.limits import LimitsSpec
 from gptflow.spec.notify import LarkSpec, NotifySpec, Occasion
 from gptflow.spec.origin import Origin
 from gptflow.spec.part import FIELD_NAME, RESERVED_NAMES, FileRef, Name, SpecModel
@@ -244,40 +245,6 @@ class ParallelismSpec(SpecModel):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
         default="auto",
         description="Calls in flight; auto finds out how many go well.",
-    )
-
-
-class LimitsSpec(SpecModel):
-    """What a call may take before it is given up, and a run before it stops.
-
-    A run that reaches its limit begins no further row, brings those in flight to their end and
-    stops with exit code 3; the same command goes on from there.
-    """
-
-    timeout_s: float = Field(
-        default=120,
-        gt=0,
-        le=86_400,
-        description="Seconds that one attempt of a call may take in all.",
-    )
-    attempts: int = Field(default=8, ge=1, description="Attempts of one call before its row fails.")
-    key_wait_s: float | None = Field(
-        default=None,
-        ge=0,
-        description="Seconds that a run waits for a usable key when config.json has none left, "
-        "before it stops; without it as long as it takes, 0 for not at all.",
-    )
-    outage_s: float = Field(
-        default=3600,
-        gt=0,
-        description="Seconds that a run waits while no server answers, before it stops.",
-    )
-    wall_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=31_536_000,
-        description="Seconds that one command may work. Calls on the wire are waited for after "
-        "that, at most `timeout_s`. Time in which the machine sleeps does not count.",
     )
 
 

@@ -32,6 +32,7 @@ def test_json_has_the_same_for_programs(gptflow: Gptflow, folder: Path) -> None:
         "name": "reviews",
         "run": 1,
         "status": "finished",
+        "stop_reason": "",
         "server": "mock",
         "rows": 3,
         "done": 3,

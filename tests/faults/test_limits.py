@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
+import re
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.project import Project, serving
 
@@ -32,12 +29,7 @@ def fill(project: Project, rows: int, spec: str = SPEC) -> None:
 
 def answered(project: Project) -> Counter[str]:
     """How often each question was answered."""
-    return Counter(entry.request for entry in project.requests if entry.status == 200)
-
-
-def report(said: str) -> str:
-    """What is said at the end."""
-    return said[said.index("stopped: done") :]
+    return Counter(str(entry.request) for entry in project.requests if entry.status == 200)
 
 
 # ------------------------------------------------------------------ wall_s
@@ -91,3 +83,50 @@ def test_a_run_whose_last_rows_end_after_its_time_has_finished(tmp_path: Path) -
         (run,) = json.loads(project.gptflow("runs", "--json"))
         assert run["status"] == "finished"
         assert len(project.output()) == 3
+
+
+# ------------------------------------------------------------------ failed_rows
+
+REJECTED = {"failures": {"context_length_exceeded": 0.3}, "reply": "echo", "latency": "5ms"}
+
+
+def test_a_run_stops_when_too_large_a_share_of_its_rows_fails(tmp_path: Path) -> None:
+    with serving(tmp_path, REJECTED) as project:
+        limits = "limits: {failed_rows: 10%}\nparallelism: {concurrency: 8}\n"
+        fill(project, 1000, SPEC + limits)
+        said = project.gptflow("run", "spec.yaml", code=3)
+        asked = len(project.asked())
+        assert 50 <= asked < 50 + 3 * 8
+        assert re.search(r"limits.failed_rows is reached: \d+ of 5\d rows failed", said)
+        assert f"to do {1000 - asked}" in said
+        assert "failed rows: This model's maximum context length" in said
+        assert "next: gptflow run spec.yaml --retry failed   # goes on" in said
+        assert not (tmp_path / "out/labels.jsonl").exists()
+
+        again = project.gptflow("run", "spec.yaml", code=3)
+        assert "limits.failed_rows is reached" in again
+        assert project.asked() == []
+
+        higher = ("--set", "limits.failed_rows=50%", "--set", "source.limit=1000")
+        assert "rows ended before" in project.gptflow("run", "spec.yaml", *higher, code=1)
+        assert len(project.asked()) == 1000 - asked
+
+
+def test_rows_that_are_asked_again_have_not_failed_yet(tmp_path: Path) -> None:
+    failures = [{"name": "context_length_exceeded", "match": "[37]", "first": 4}]
+    with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
+        fill(project, 100, SPEC + "limits: {failed_rows: 3}\nparallelism: {concurrency: 1}\n")
+        said = project.gptflow("run", "spec.yaml", code=3)
+        assert "limits.failed_rows is reached: 4 rows failed, 3 allowed" in said
+        project.gptflow("run", "spec.yaml", "--retry", "failed")
+        assert [row["number"] for row in project.output()] == list(range(100))
+
+
+def test_a_stop_for_failed_rows_is_listed_with_its_run(tmp_path: Path) -> None:
+    failures = [{"name": "context_length_exceeded", "match": "review 2"}]
+    with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
+        fill(project, 10, SPEC + "limits: {failed_rows: 0}\nparallelism: {concurrency: 1}\n")
+        project.gptflow("run", "spec.yaml", code=3)
+        said = project.gptflow("runs")
+        assert "  stopped: " in said
+        assert "1 failed; limits.failed_rows is reached: 1 row failed, 0 allowed\n" in said

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gptflow.records import Failure, FailureKind, RowStatus
+from gptflow.runner.budget import GRACE_ROWS, Budget
+from gptflow.runner.events import RowEnded
+from gptflow.runner.tally import Tally
+from gptflow.spec.limits import LimitsSpec
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A budget that hears of rows that end."""
+
+    def __init__(self, *, done: int = 0, failed: int = 0, **limits: object) -> None:
+        self.clock = Clock()
+        self.tally = Tally(rows=1_000, done=done, failed=failed)
+        self.budget = Budget(LimitsSpec.model_validate(limits), self.tally, self.clock)
+
+    def end(self, *, done: int = 0, failed: int = 0) -> None:
+        failure = Failure(FailureKind.REJECTED, "no")
+        events = [RowEnded(0, RowStatus.DONE)] * done
+        events += [RowEnded(0, RowStatus.FAILED, failure)] * failed
+        for event in events:
+            self.tally.hear(event)
+            self.budget.hear(event)
+
+    def message(self) -> str | None:
+        return self.budget.reached.stop.message if self.budget.reached else None
+
+
+# ------------------------------------------------------------------ failed_rows
+
+
+def test_as_many_rows_as_are_named_may_fail_and_one_more_stops_the_run() -> None:
+    bench = Bench(failed_rows=3)
+    bench.end(done=5, failed=3)
+    assert bench.message() is None
+    bench.end(failed=1)
+    assert bench.message() == "limits.failed_rows is reached: 4 rows failed, 3 allowed"
+    assert bench.budget.reached is not None
+    assert bench.budget.reached.options == ("--retry", "failed")
+    assert "--retry failed" in str(bench.budget.reached.stop)
+
+
+def test_none_may_fail_with_a_limit_of_0() -> None:
+    bench = Bench(failed_rows=0)
+    bench.end(done=100)
+    assert bench.message() is None
+    bench.end(failed=1)
+    assert bench.message() == "limits.failed_rows is reached: 1 row failed, 0 allowed"
+
+
+def test_a_share_is_judged_from_fifty_rows_on_also_when_the_fiftieth_is_done() -> None:
+    bench = Bench(failed_rows="5%")
+    bench.end(failed=10, done=GRACE_ROWS - 11)
+    assert bench.message() is None
+    bench.end(done=1)
+    assert bench.message() == (
+        "limits.failed_rows is reached: 10 of 50 rows failed (20.0 %), 5% allowed"
+    )
+
+
+@pytest.mark.parametrize(("failed", "is_reached"), [(30, False), (31, True)])
+def test_a_share_may_be_used_up_to_the_last_row(failed: int, is_reached: bool) -> None:
+    bench = Bench(failed_rows="5%")
+    bench.end(done=600 - failed, failed=failed)
+    assert (bench.message() is not None) == is_reached
+
+
+def test_rows_that_failed_before_this_command_count() -> None:
+    bench = Bench(failed_rows=3, failed=4)
+    bench.budget.look()
+    assert bench.message() == "limits.failed_rows is reached: 4 rows failed, 3 allowed"
+
+
+@pytest.mark.parametrize("limit", ["100%", 1_000])
+def test_a_limit_that_nothing_exceeds_is_never_reached(limit: object) -> None:
+    bench = Bench(failed_rows=limit)
+    bench.end(failed=1_000)
+    assert bench.message() is None
+
+
+# ------------------------------------------------------------------ wall_s
+
+
+def test_a_command_may_work_as_long_as_the_limit_says() -> None:
+    bench = Bench(wall_s=60)
+    bench.clock.now += 59
+    bench.budget.look()
+    assert (bench.budget.left_s, bench.message()) == (1.0, None)
+    bench.clock.now += 2
+    bench.budget.look()
+    assert bench.message() == "limits.wall_s is reached: 1:01 min of 1:00 min"
+
+
+def test_without_limits_nothing_is_reached() -> None:
+    bench = Bench()
+    bench.clock.now += 1e9
+    bench.end(failed=1_000)
+    bench.budget.look()
+    assert (bench.budget.left_s, bench.message()) == (None, None)
+
+
+def test_the_first_limit_that_is_reached_counts() -> None:
+    async def reached() -> str:
+        bench = Bench(wall_s=1, failed_rows=0)
+        falling = asyncio.ensure_future(bench.budget.fall())
+        await asyncio.sleep(0)
+        bench.end(failed=1)
+        bench.budget.expire()
+        return (await falling).limit
+
+    assert asyncio.run(reached()) == "limits.failed_rows"
