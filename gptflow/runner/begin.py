@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from gptflow import __version__
 from gptflow.data.key import IDENTITY_BYTES
 from gptflow.data.sources.source import locate
-from gptflow.data.survey import Survey
 from gptflow.errors import DataError, UsageError
-from gptflow.pipeline.identity import digest_of
 from gptflow.pipeline.names import NAMESPACES
 from gptflow.runner.prepare import Prepared
-from gptflow.store.ledger import ledger_digest
-from gptflow.store.record import LedgerRow, RunDraft, RunRecord, RunStatus
+from gptflow.runner.same_rows import SourceRows, is_same_work, read_rows
+from gptflow.store.record import RunDraft, RunRecord, RunStatus
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
 
@@ -46,17 +43,16 @@ def begin(store: Store, prepared: Prepared, *, fresh: bool, retry: Retry | None)
         DataError: a record is broken, or two rows have the same id.
         UsageError: there is nothing to retry.
     """
-    latest = store.reader.latest_run(prepared.choice.name)
-    if fresh:
-        latest = None
-    if latest is not None and _is_same_work(latest, prepared) and _has_rows_of(latest, prepared):
-        return _go_on(store, latest, prepared, retry)
+    latest = None if fresh else store.reader.latest_run(prepared.choice.name)
+    rows = read_rows(prepared, store.reader, latest)
+    if latest is not None and rows.are_the_run_s and is_same_work(latest, prepared):
+        return _go_on(store, latest, prepared, rows, retry)
     if retry is not None:
         raise UsageError(
             f"there is no run of {prepared.spec.name!r} with this spec and this data to retry",
             hint="run it without --retry first",
         )
-    return _new_run(store, prepared, fresh=fresh, since_run=_since_run(latest))
+    return _new_run(store, prepared, rows, fresh=fresh, since_run=_since_run(latest))
 
 
 def _since_run(latest: RunRecord | None) -> int:
@@ -64,30 +60,9 @@ def _since_run(latest: RunRecord | None) -> int:
     return 0 if latest is None or latest.status is RunStatus.FINISHED else latest.since_run
 
 
-def _is_same_work(latest: RunRecord, prepared: Prepared) -> bool:
-    return latest.plan_digest == prepared.plan.digest
-
-
-def _has_rows_of(latest: RunRecord, prepared: Prepared) -> bool:
-    """Whether the source has the rows of a run. A file that nobody touched is not read again."""
-    if latest.source_fingerprint == _fingerprint(prepared):
-        return True
-    survey = Survey(prepared.source, prepared.selection)
-    return ledger_digest(_rows(survey)) == latest.ledger_digest
-
-
-def _fingerprint(prepared: Prepared) -> str:
-    """Says, without reading the source, that its rows are those of an earlier look."""
-    select = prepared.spec.source.model_dump(include={"id", "where", "limit", "sample"})
-    return digest_of([prepared.source.fingerprint(), select])
-
-
-def _rows(survey: Survey) -> Iterator[LedgerRow]:
-    for batch in survey.batches():
-        yield from batch
-
-
-def _go_on(store: Store, run: RunRecord, prepared: Prepared, retry: Retry | None) -> Beginning:
+def _go_on(
+    store: Store, run: RunRecord, prepared: Prepared, rows: SourceRows, retry: Retry | None
+) -> Beginning:
     retried = 0
     if retry == "failed":
         retried = store.retry_failed(run.run_id)
@@ -95,19 +70,20 @@ def _go_on(store: Store, run: RunRecord, prepared: Prepared, retry: Retry | None
         retried = store.retry_truncated(run.run_id)
     change = RunChange(
         status=RunStatus.RUNNING if store.reader.counts(run.run_id).pending else None,
-        source_fingerprint=_fingerprint(prepared),
+        source_fingerprint=rows.fingerprint,
         spec=prepared.spec.origin.as_run,
     )
     run = store.update_run(run.run_id, change)
     return Beginning(run, is_new=False, retried_rows=retried)
 
 
-def _new_run(store: Store, prepared: Prepared, *, fresh: bool, since_run: int) -> Beginning:
-    survey = Survey(prepared.source, prepared.selection)
+def _new_run(
+    store: Store, prepared: Prepared, rows: SourceRows, *, fresh: bool, since_run: int
+) -> Beginning:
     draft = RunDraft(
         name=prepared.spec.name,
         plan_digest=prepared.plan.digest,
-        source_fingerprint=_fingerprint(prepared),
+        source_fingerprint=rows.fingerprint,
         spec=prepared.spec.origin.as_run,
         spec_file=prepared.spec.origin.file,
         server=prepared.choice.name,
@@ -119,14 +95,15 @@ def _new_run(store: Store, prepared: Prepared, *, fresh: bool, since_run: int) -
     )
 
     def columns() -> list[str]:
-        _refuse_clashes(survey.columns, prepared)
-        return survey.columns
+        names = rows.columns()
+        _refuse_clashes(names, prepared)
+        return names
 
-    run = store.begin_run(draft, _rows(survey), columns)
+    run = store.begin_run(draft, rows.rest, columns, rows.shared)
     if prepared.spec.source.id_columns:
         _refuse_duplicates(store, run, prepared)
-    reused = store.reuse_rows(run.run_id)
-    return Beginning(run, is_new=True, reused_rows=reused)
+    store.reuse_rows(run.run_id)
+    return Beginning(run, is_new=True, reused_rows=store.reader.counts(run.run_id).done)
 
 
 def _refuse_clashes(columns: list[str], prepared: Prepared) -> None:

@@ -72,24 +72,26 @@ def insert_rows(connection: sqlite3.Connection, run_id: int, chunk: Sequence[Led
     )
 
 
-def number_duplicates(connection: sqlite3.Connection, run_id: int) -> None:
-    """Set the ordinals of rows whose key occurs before them; all others keep 0.
+def number_duplicates(connection: sqlite3.Connection, run_id: int, start: int = 0) -> None:
+    """Set the ordinals of rows from position `start` on whose key occurs before them.
 
-    The keys are sorted on disk: a set of them would take 100 MB for a million rows.
+    All others keep theirs. The keys are sorted on disk: a set of them would take 100 MB for a
+    million rows.
     """
+    later = "AND row_key IN (SELECT row_key FROM ledger WHERE row_id >= :start AND row_id < :end)"
     connection.execute(
-        """
+        f"""
         UPDATE ledger SET ordinal = twins.ordinal
         FROM (SELECT row_id,
                      row_number() OVER (PARTITION BY row_key ORDER BY row_id) - 1 AS ordinal
               FROM ledger
               WHERE row_id >= :first AND row_id < :end
                 AND row_key IN (SELECT row_key FROM ledger
-                                WHERE row_id >= :first AND row_id < :end
+                                WHERE row_id >= :first AND row_id < :end {later if start else ""}
                                 GROUP BY row_key HAVING count(*) > 1)) AS twins
         WHERE ledger.row_id = twins.row_id AND twins.ordinal > 0
-        """,
-        _bounds(run_id),
+        """,  # noqa: S608  # one of two fixed texts
+        {**_bounds(run_id), "start": row_id(run_id, start)},
     )
 
 
@@ -97,6 +99,7 @@ def delete_rows(connection: sqlite3.Connection, run_id: int) -> None:
     """Remove the rows of a run and their results. Its calls stay: they are paid."""
     connection.execute("DELETE FROM ledger WHERE row_id >= ? AND row_id < ?", stretch_of(run_id))
     connection.execute("DELETE FROM results WHERE row_id >= ? AND row_id < ?", stretch_of(run_id))
+    connection.execute("DELETE FROM reused WHERE row_id >= ? AND row_id < ?", stretch_of(run_id))
 
 
 def reopen_failed(connection: sqlite3.Connection, run_id: int) -> int:
@@ -124,19 +127,26 @@ def reopen_truncated(connection: sqlite3.Connection, run_id: int) -> int:
     _mark_stale(
         connection,
         run_id,
-        """SELECT row_id, NULL, calls FROM results
+        """SELECT row_id, NULL, calls FROM outcomes
            WHERE truncated AND row_id >= ? AND row_id < ? ORDER BY row_id LIMIT 1000""",
     )
-    connection.execute(
+    reopened = connection.execute(
         """UPDATE ledger SET status = 0 WHERE row_id IN (
-               SELECT row_id FROM results
+               SELECT row_id FROM outcomes
                WHERE truncated AND row_id >= :first AND row_id < :end)""",
         _bounds(run_id),
+    ).rowcount
+    # The result of a row that was taken over belongs to the run that has asked it, and stays.
+    connection.execute(
+        """DELETE FROM reused WHERE row_id >= :first AND row_id < :end
+           AND result_id IN (SELECT row_id FROM results WHERE truncated)""",
+        _bounds(run_id),
     )
-    return connection.execute(
+    connection.execute(
         "DELETE FROM results WHERE truncated AND row_id >= :first AND row_id < :end",
         _bounds(run_id),
-    ).rowcount
+    )
+    return reopened
 
 
 def put_back(connection: sqlite3.Connection, run_id: int, positions: Iterable[int]) -> None:

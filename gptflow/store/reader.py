@@ -19,6 +19,7 @@ from gptflow.store.record import (
     KEY_BYTES,
     DuplicateKey,
     FailureGroup,
+    LedgerRow,
     ModelUsage,
     PendingRow,
     RowCounts,
@@ -137,12 +138,22 @@ class StoreReader:
         for number, record, row_key, ordinal in self._pages(statement, run_id, 0, PENDING_PAGE):
             yield PendingRow(position_of(number), record, row_key, ordinal)
 
+    def ledger(self, run_id: int, start: int, count: int) -> list[LedgerRow]:
+        """At most `count` rows of the run's ledger, from position `start` on."""
+        return self._all(
+            """SELECT row_id - ?1, record, row_key FROM ledger
+               WHERE row_id >= ?2 AND row_id < ?3 ORDER BY row_id""",
+            row_id(run_id, 0),
+            row_id(run_id, start),
+            row_id(run_id, start + count),
+        )
+
     def results(self, run_id: int, start: int = 0) -> Iterator[RowResult]:
         """What has become of the run's rows from position `start`, by position.
 
         Rows that are pending are left out.
         """
-        statement = """SELECT results.* FROM results
+        statement = """SELECT * FROM outcomes
             WHERE row_id >= ? AND row_id < ? ORDER BY row_id LIMIT ?"""
         return map(_row_result, self._pages(statement, run_id, start, RESULT_PAGE))
 
@@ -159,7 +170,7 @@ class StoreReader:
         """
         window = (row_id(run_id, start), row_id(run_id, start + limit))
         rows = self._all(
-            """SELECT results.* FROM results WHERE row_id >= ?1 AND row_id < coalesce(
+            """SELECT * FROM outcomes WHERE row_id >= ?1 AND row_id < coalesce(
                     (SELECT min(row_id) FROM ledger
                      WHERE status = 0 AND row_id >= ?1 AND row_id < ?2), ?2)
                 ORDER BY row_id""",

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
@@ -39,7 +39,7 @@ from gptflow.store.migration import migrate
 from gptflow.store.place import Place
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import LedgerRow, RunDraft, RunRecord, row_id
-from gptflow.store.reuse import copy_done, find_done, forget_found
+from gptflow.store.reuse import SharedRows, copy_done, copy_rows, find_done, forget_found
 from gptflow.store.run import (
     RunChange,
     change_run,
@@ -134,24 +134,29 @@ class Store:
         draft: RunDraft,
         rows: Iterable[LedgerRow],
         columns: Callable[[], Sequence[str]] = tuple,
+        shared: SharedRows | None = None,
     ) -> RunRecord:
         """Write a run with its ledger, every row pending; it is running when this returns.
 
         `rows` are taken in their order, with positions from 0 without gaps; `columns` is asked for
         the source's columns after the last of them. If either raises, or the process ends, there
-        is no such run.
+        is no such run. With `shared` that run's rows come first, done where it has done them.
         """
         run_id = self._writer.call(lambda db: insert_run(db, draft, self._clock()))
-        digest = LedgerDigest()
+        digest = LedgerDigest() if shared is None else shared.digest
+        first_own = digest.rows
         with ExitStack() as undo:
             undo.callback(self.delete_run, run_id)
+            if shared is not None:
+                self._writer.call(partial(copy_rows, run_id=run_id, shared=shared))
             for chunk in chunks(rows):
                 digest.add(chunk)
                 self._insert_rows(run_id, chunk)
             names = columns()
 
             def complete(db: sqlite3.Connection) -> RunRecord:
-                number_duplicates(db, run_id)
+                if digest.rows > first_own:
+                    number_duplicates(db, run_id, first_own)
                 return set_running(db, run_id, digest, names)
 
             run = self._writer.call(complete)
