@@ -59,7 +59,7 @@ output: {{path: out.jsonl}}
 SCENARIO = {
     "latency": {"median": "20ms", "p95": "60ms"},
     "failures": {
-        "rate_limit_rpm": {"share": "0.5%", "retry_after": "30ms"},
+        "rate_limit_text_only": {"share": "0.1%", "retry_after": "30ms"},
         "server_500": "1%",
         "overloaded_503": "0.5%",
         "reset_before_reply": "0.5%",

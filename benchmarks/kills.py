@@ -105,8 +105,8 @@ def _gently(number: int, luck: random.Random) -> Kill:
 
 
 def _twice(number: int, luck: random.Random) -> Kill:
-    signals = (signal.SIGINT, luck.choice(GENTLE))
-    return Kill(number, signals, at_request=_calls(luck), then_s=luck.uniform(0.001, 0.05))
+    signals = (signal.SIGINT, luck.choice((signal.SIGINT, signal.SIGTERM)))
+    return Kill(number, signals, at_request=_calls(luck), then_s=luck.uniform(0.1, 0.2))
 
 
 def _calls(luck: random.Random) -> int:

@@ -6,13 +6,14 @@
 3    stopped, resumable: by a limit, no usable key, no server that answers, or first calls that all
      failed alike
 4    a bug in gptflow; a report was written
-130  interrupted (143: terminated); resumable
+130  interrupted (143: by SIGTERM; 129: by SIGHUP, the terminal is gone); resumable
 """
 
 from __future__ import annotations
 
 import errno
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ import click
 from gptflow import __version__
 from gptflow.cli.stream import attach_missing, detach_broken
 from gptflow.errors import GptflowError
+from gptflow.runner.signals import Interrupted, raising_signals
 
 VERBS = ("run", "validate", "preview", "export", "runs", "keys", "schema", "init", "mock")
 """The verbs in the order that --help lists them; each is gptflow.cli.VERB:command."""
@@ -31,7 +33,8 @@ VERBS = ("run", "validate", "preview", "export", "runs", "keys", "schema", "init
 EXIT_CODES = """
 Exit codes: 0 all rows done; 1 finished with failed rows; 2 bad spec, config, data or usage, or a
 disk that cannot be written; 3 stopped by a limit, no usable key, no server that answers, or first
-calls that all failed alike, resumable; 4 a bug in gptflow; 130/143 interrupted, resumable.
+calls that all failed alike, resumable; 4 a bug in gptflow; 130 interrupted by Ctrl-C, 143 by
+SIGTERM, 129 as its terminal closed, resumable.
 """
 
 
@@ -97,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and exits the process; the entry point of `gptflow`."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     attach_missing()
-    code = _call(arguments)
+    with raising_signals():
+        code = _call(arguments)
     unwritten = detach_broken()
     if unwritten is not None and not isinstance(unwritten, BrokenPipeError):
         _tell(f"standard output cannot be written: {unwritten.strerror}")
@@ -112,9 +116,8 @@ def _call(arguments: Sequence[str]) -> int:
         with suppress(OSError):
             error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _tell("interrupted")
-        return 130
+    except (KeyboardInterrupt, click.Abort) as error:
+        return _interrupted(_interruption(error))
     except GptflowError as error:
         _tell(_traceback() if debug else str(error))
         return error.exit_code
@@ -125,8 +128,25 @@ def _call(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The signal that led to an error: click says a word of it, and its terminal may be gone."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
+
+
+def _interrupted(interruption: KeyboardInterrupt | None) -> int:
+    """Tells that a signal has come, and gives the exit code for it."""
+    number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
+    _tell("interrupted" if number == signal.SIGINT else f"interrupted by {interruption}")
+    return 128 + number
+
+
 def _unforeseen(bug: Exception, arguments: Sequence[str], *, debug: bool) -> int:
     """Tells an error that no part of the program expected, and gives the exit code for it."""
+    interruption = _interruption(bug)
+    if interruption is not None:
+        return _interrupted(interruption)
     no_room = isinstance(bug, OSError) and bug.errno in NO_ROOM
     if debug:
         _tell(_traceback())

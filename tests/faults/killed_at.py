@@ -14,6 +14,7 @@ included. A point that is not reached changes nothing; the exit status shows it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import linecache
 import os
@@ -21,6 +22,7 @@ import re
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, NoReturn
@@ -32,6 +34,7 @@ EVENTS = {
     "during": ("call", "c_call"),
     "after": ("return", "c_return"),
 }
+"""Of Python's own functions, and of those of C."""
 POINT = re.compile(
     r"(?P<when>before|after|during) (?P<name>\S+:\S+)(?: in (?P<caller>\S+:\S+))?"
     r"(?: ~(?P<text>.+?))?(?: #(?P<count>\d+))?"
@@ -59,52 +62,62 @@ class Point:
         return cls(when, name, caller, marked, int(count or 1))
 
 
-class Killer:
-    """A profile function that kills its process at a point."""
+Profile = Callable[[FrameType, str, Any], None]
+
+
+def killer(point: Point) -> Profile:
+    """A profile function that kills its process at a point. It is quick: it hears of each call."""
+    python_event, c_event = EVENTS[point.when]
+    is_reached = Countdown(point)
+    code, last = code_of(point.name), point.name.rpartition(":")[2].rpartition(".")[2]
+
+    def at_python(frame: FrameType, event: str, _: Any) -> None:
+        if frame.f_code is code and event == python_event and is_reached(frame.f_back or frame):
+            strike(point)
+
+    def at_c(frame: FrameType, event: str, function: Any) -> None:
+        if event == c_event and function.__name__ == last:  # noqa: SIM102  # most calls end here
+            if c_name(function) == point.name and is_reached(frame):
+                strike(point)
+
+    return at_c if code is None else at_python
+
+
+def code_of(name: str) -> CodeType | None:
+    """The code of a Python function; None for one of C. AttributeError if there is none."""
+    module, _, path = name.partition(":")
+    function = functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    return getattr(function, "__code__", None)
+
+
+class Countdown:
+    """Whether a call is the one that is meant, and has come so often."""
 
     def __init__(self, point: Point) -> None:
-        self._point = point
-        self._events = EVENTS[point.when]
-        self._last = point.name.rpartition(":")[2].rpartition(".")[2]
+        self._caller = None if point.caller is None else code_of(point.caller)
+        self._text = point.text
         self._left = point.count
-        self._names: dict[CodeType, str] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, frame: FrameType, event: str, function: Any) -> None:
-        if event not in self._events:
-            return
-        if event in ("c_call", "c_return"):
-            if getattr(function, "__name__", "") != self._last:
-                return
-            name, caller = c_name(function), frame
-        else:
-            name, caller = self._name(frame), frame.f_back or frame
-        if name == self._point.name and self._is_meant(caller):
-            self._strike()
-
-    def _name(self, frame: FrameType) -> str:
-        code = frame.f_code
-        if code not in self._names:
-            self._names[code] = f"{frame.f_globals.get('__name__')}:{code.co_qualname}"
-        return self._names[code]
-
-    def _is_meant(self, caller: FrameType) -> bool:
-        if self._point.caller is not None and self._name(caller) != self._point.caller:
+    def __call__(self, caller: FrameType) -> bool:
+        if self._caller not in (None, caller.f_code) or not self._is_marked(caller):
             return False
-        text = self._point.text
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+    def _is_marked(self, caller: FrameType) -> bool:
+        text = self._text
         if text is None or text in linecache.getline(caller.f_code.co_filename, caller.f_lineno):
             return True
         return any(isinstance(v, str) and text in v for v in caller.f_locals.values())
 
-    def _strike(self) -> None:
-        with self._lock:
-            self._left -= 1
-            if self._left != 0:
-                return
-        if self._point.when == "during":
-            threading.Timer(DURING_S, die).start()
-        else:
-            die()
+
+def strike(point: Point) -> None:
+    if point.when == "during":
+        threading.Timer(DURING_S, die).start()
+    else:
+        die()
 
 
 def c_name(function: Any) -> str:
@@ -126,9 +139,9 @@ def main() -> None:
     point = Point.parse(sys.argv[1])
     for module in PRELOADED:
         importlib.import_module(module)
-    killer = Killer(point)
-    threading.setprofile(killer)
-    sys.setprofile(killer)
+    profile = killer(point)
+    threading.setprofile(profile)
+    sys.setprofile(profile)
     gptflow(sys.argv[2:])
 
 

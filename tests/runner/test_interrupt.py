@@ -15,6 +15,7 @@ import pytest
 
 from gptflow.runner.interrupt import DRAIN_S, Interruption
 from gptflow.runner.loop import outside_of_any_loop, run_coroutine
+from gptflow.runner.signals import ECHO_S, SIGNALS
 
 
 class Told:
@@ -35,14 +36,14 @@ class Told:
         self.halts += 1
 
 
-async def signalled(told: Told, *numbers: int) -> None:
+async def signalled(told: Told, *numbers: int, gap_s: float = 1.5 * ECHO_S) -> None:
     with told.handling():
         for number in numbers:
             os.kill(os.getpid(), number)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(gap_s)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_drains(number: int) -> None:
     told = Told()
     run_coroutine(signalled(told, number))
@@ -53,6 +54,37 @@ def test_the_second_signal_halts_and_the_first_one_counts() -> None:
     told = Told()
     run_coroutine(signalled(told, signal.SIGTERM, signal.SIGINT, signal.SIGINT))
     assert (told.drains, told.halts, told.interruption.signal) == (1, 2, signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_comes_twice_at_once_is_one(number: int) -> None:
+    told = Told()
+    run_coroutine(signalled(told, number, number, gap_s=0.0))
+    assert (told.drains, told.halts) == (1, 0)
+
+
+def test_two_kinds_of_signal_at_once_are_two() -> None:
+    told = Told()
+    run_coroutine(signalled(told, signal.SIGINT, signal.SIGTERM, gap_s=0.01))
+    assert (told.drains, told.halts) == (1, 1)
+
+
+def test_a_terminal_that_is_gone_is_gone_once() -> None:
+    told = Told()
+    run_coroutine(signalled(told, signal.SIGHUP, signal.SIGHUP, signal.SIGHUP))
+    assert (told.drains, told.halts, told.interruption.signal) == (1, 0, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored(number: int) -> None:
+    told = Told()
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        run_coroutine(signalled(told, number))
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert told.drains == 0
 
 
 def test_afterwards_signals_are_what_they_were() -> None:
