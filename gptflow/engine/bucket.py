@@ -18,6 +18,8 @@ _MINUTE_S = 60.0
 _LONGER_THAN_A_MINUTE_S = 65.0
 _JITTER_S = 0.1
 """The reserve is what flows in within this time: calls do not arrive as evenly as they leave."""
+_LEAST_RESERVE = 0.5
+"""Of a call: what is kept of a limit that holds little more than one."""
 _LEAST_RATIO, _MOST_RATIO = 0.001, 100_000.0
 BUNCH_S = 0.05
 """Calls that leave within this time may arrive in another order."""
@@ -200,7 +202,9 @@ class Bucket:
     def _reserve(self, cost: float) -> float:
         spare = min(0.1 * (self.capacity - cost), _JITTER_S * self.per_s)
         margin = min(self._margin_s * self.per_s, 0.5 * max(cost, spare))
-        return max(0.02 * cost, spare) + margin
+        # More than may be taken at once is never there: each call would wait for it to flow in.
+        most = max(self._most - cost, _LEAST_RESERVE * cost)
+        return min(max(0.02 * cost, spare) + margin, most)
 
     def _resize(self, told: Told) -> None:
         remaining, limit = told.remaining, told.limit or self._limit

@@ -95,6 +95,8 @@ class Server:
     lost: dict[str, VerdictKind] = field(default_factory=dict)
     charge: Callable[[float], float] = lambda tokens: tokens
     tells_on_answer: bool = False
+    refuses_oddly: Callable[[], bool] = lambda: False
+    """Whether a call is refused that is within all limits."""
     in_flight: int = 0
 
     def judge(self, key: str, tokens: float, now: float) -> tuple[Verdict | None, dict[str, str]]:
@@ -110,6 +112,9 @@ class Server:
         waits = [one.wait_s(cost, now) for one, cost in zip(limits, costs, strict=True)]
         if any(waits):
             return self._refusal(limits, costs, waits), self._headers(limits, now)
+        if self.refuses_oddly():
+            refusal = Verdict(VerdictKind.REST, "Too many requests", status=429, wait_s=0.2)
+            return refusal, self._headers(limits, now)
         for one, cost in zip(limits, costs, strict=True):
             one.level -= cost
         return None, self._headers(limits, now)

@@ -139,6 +139,17 @@ def test_a_key_that_is_added_in_the_middle_is_used_to_its_limit_too() -> None:
     assert outcome.refused_share < 0.01
 
 
+def test_refusals_that_no_limit_explains_do_not_slow_a_key_down_for_good() -> None:
+    chance = random.Random(1)
+    outcome = simulated(
+        lambda: [Limit(3600), Limit(1_000_000, unit="tokens")],
+        rows=8000,
+        refuses_oddly=lambda: chance.random() < 0.01,
+    )
+
+    assert outcome.per_s >= 0.6 * 4 * 3600 / 60
+
+
 def test_keys_of_one_organization_share_its_limit() -> None:
     keys = entries(4, organization="org-1")
     shared = [Limit(RPM)]
