@@ -35,8 +35,13 @@ def _pin(core: int) -> None:
     os.sched_setaffinity(0, {cores[core % len(cores)]})
 
 
-def measure(command: Sequence[str], *, cwd: Path | None = None, check: bool = True) -> Usage:
-    """Runs a command to its end on the second core, and says what it used."""
+def measure(
+    command: Sequence[str], *, cwd: Path | None = None, check: bool = True, code: int = 0
+) -> Usage:
+    """Runs a command to its end on the second core, and says what it used.
+
+    `code` is the one that it must end with, if that is checked.
+    """
     import time
 
     began_s = time.perf_counter()
@@ -52,7 +57,7 @@ def measure(command: Sequence[str], *, cwd: Path | None = None, check: bool = Tr
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    if check and process.returncode != 0:
+    if check and process.returncode != code:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{errors.decode()}")
     return Usage(
         cpu_s=usage.ru_utime + usage.ru_stime,
