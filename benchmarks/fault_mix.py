@@ -29,7 +29,7 @@ from measuring import ENVIRONMENT, GPTFLOW, simulator
 from gptflow.mock.failure.catalogue import CATALOGUE, GROUPS
 
 ATTEMPTS, TIMEOUT_S, CONCURRENCY = 5, 3, 400
-KEYS, RPM = 8, 3600
+KEYS, RPM, TPM = 8, 3600, 1_000_000
 """The keys that work, and what each may send."""
 SPEC = f"""
 name: fault-mix
@@ -43,7 +43,7 @@ output: {{path: out.jsonl}}
 
 STOP_A_RUN = ("ip_not_allowed", "unsupported_region", "proxy_auth_407")
 PASSING_LIMITS = {"openrouter_in_flight", "error_and_choices"}
-HOURS = {"rate_limit_rpd", "rate_limit_tpd", "azure_day", "gateway_quota_403"}
+HOURS = {"rate_limit_rpd", "rate_limit_tpd", "azure_day"}
 """Rate limits for which a key rests longer than this run takes."""
 NO_LIMITS = {"request_too_large", "groq_too_large_413", "groq_capacity_498"}
 """Among the limits, but of the call or of the server."""
@@ -77,6 +77,11 @@ def share_of(name: str) -> float:
     return 0.008
 
 
+def wait_of(name: str) -> dict[str, str]:
+    """A shorter wait than the failure names by itself, where that is a minute."""
+    return {"retry_after": "1s"} if name == "gateway_quota_403" else {}
+
+
 @dataclass(frozen=True)
 class Timeline:
     """When what happens, in seconds after the first request."""
@@ -102,12 +107,12 @@ def key_of(name: str) -> str:
 def scenario(timeline: Timeline, seed: int) -> dict[str, Any]:
     """The server: half of its answers are failures."""
     working = [*map(str, range(KEYS)), "spent later", "added", "removed"]
-    keys: dict[str, Any] = {key_of(name): {"rpm": RPM, "burst": 1} for name in working}
+    keys: dict[str, Any] = {key_of(name): {"rpm": RPM, "tpm": TPM, "burst": 1} for name in working}
     keys |= {key_of(name): {"failure": name} for name in OF_A_KEY}
     spent = {"name": "insufficient_quota", "key": key_of("spent later"), "at": timeline.key_spent_s}
     shares = set(CATALOGUE) - OF_A_KEY - set(STOP_A_RUN)
-    once = [{"name": n, "after": 4 * place, "first": 1} for place, n in enumerate(sorted(shares))]
-    rules = [*once, *({"name": name, "share": share_of(name)} for name in sorted(shares))]
+    once = [{"name": n, "after": 4 * place, "first": 1, **wait_of(n)} for place, n in enumerate(sorted(shares))]
+    rules = [*once, *({"name": n, "share": share_of(n), **wait_of(n)} for n in sorted(shares))]
     return {
         "seed": seed,
         "latency": {"uniform": ["20ms", "100ms"]},
@@ -124,6 +129,7 @@ def write_keys(folder: Path, base_url: str, names: list[str]) -> None:
     key_list = [{"name": n, "api_key": key_of(n), "base_url": base_url} for n in names]
     new = folder / "config.new"
     new.write_text(json.dumps({"key_list": key_list}))
+    new.chmod(0o600)
     new.replace(folder / "config.json")
 
 

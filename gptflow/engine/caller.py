@@ -28,7 +28,7 @@ from gptflow.engine.events import (
     ModelMissing,
 )
 from gptflow.engine.keys import KeyPool, Lease
-from gptflow.engine.outage import Outage
+from gptflow.engine.outage import Absence, Outage
 from gptflow.engine.tries import Tries
 from gptflow.engine.verdicts import (
     Verdict,
@@ -57,6 +57,8 @@ _LOSSES = frozenset(
     {VerdictKind.EXHAUSTED, VerdictKind.RETIRED, VerdictKind.NO_MODEL, VerdictKind.STOP}
 )
 _FORBIDDEN, _SERVER_ERROR = 403, 500
+_UNAVAILABLE = frozenset({502, 503, 504, *range(520, 530)})
+"""A gateway without its server, a server that loads its model, or one that has too much to do."""
 
 
 class Sender(Protocol):
@@ -271,11 +273,15 @@ class Caller:
             self._outage.answered()
             return
         self.last_loss = outcome, lease.key.base_url
-        self._outage.failed(
+        absence = Absence(
             lease.key.name,
             id(call),
             verdict.message,
             reached=not _is_unreached(outcome),
+            is_unavailable=verdict.status in _UNAVAILABLE,
+        )
+        self._outage.failed(
+            absence,
             active=self._active,
             in_service=lambda: self._pool.in_service(self._clock.now(), call.model),
         )

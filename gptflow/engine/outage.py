@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from gptflow.engine.clock import Clock
 from gptflow.engine.events import Event, OutageBegan, OutageEnded
@@ -21,12 +22,26 @@ TOLD_AFTER_S = 3.0
 """A shorter one is nobody's business: a server that often fails looks gone for a moment."""
 
 
+class Absence(NamedTuple):
+    """A call that got no answer."""
+
+    key_name: str
+    call: int
+    """A number that tells calls apart."""
+    message: str
+    """Why, for a person."""
+    reached: bool
+    """Whether there was a connection to a server."""
+    is_unavailable: bool
+    """Whether the server said that it, or the one behind it, is not there at the moment."""
+
+
 class Outage:
     """Watches for the time when every key fails, and holds the calls until one is answered.
 
     It needs evidence from every key in service, and from several calls, since the last answer. It
-    cannot begin before the first answer ever: a server that never answered is more likely a wrong
-    address, which is for others to say.
+    cannot begin before a server has answered, or has said at least that it is not ready: one that
+    never did is more likely a wrong address, which is for others to say.
     """
 
     def __init__(
@@ -39,7 +54,8 @@ class Outage:
         self._longest_s = longest_s
         self._clock = clock
         self._emit = emit
-        self._has_answered = False
+        self._is_there = False
+        """Whether the address is known to be one of a server."""
         self._keys: set[str] = set()
         self._calls: set[int] = set()
         self._unreached = 0
@@ -57,7 +73,7 @@ class Outage:
 
     def answered(self) -> None:
         """Some server has said something sensible, if only no."""
-        self._has_answered = True
+        self._is_there = True
         if self._keys:
             self._forget()
         if self._probing is not None:
@@ -65,38 +81,29 @@ class Outage:
             if self._is_told:
                 self._emit(OutageEnded(self._clock.now() - self.since))
 
-    def failed(  # all of them are evidence
-        self,
-        key_name: str,
-        call: int,
-        message: str,
-        *,
-        reached: bool,
-        active: int,
-        in_service: Callable[[], frozenset[str]],
+    def failed(
+        self, absence: Absence, *, active: int, in_service: Callable[[], frozenset[str]]
     ) -> None:
         """A call failed for a reason that is no answer.
 
         Args:
-            key_name: the key that asked.
-            call: a number that tells calls apart.
-            message: why, for a person.
-            reached: whether there was a connection to a server.
+            absence: what happened.
             active: the calls that are on their way, this one included.
             in_service: the keys that could be asked instead, now.
         """
         if not self._keys:
             self.since = self._clock.now()
-        self._keys.add(key_name)
-        self._calls.add(call)
-        self._unreached = 0 if reached else self._unreached + 1
+        self._keys.add(absence.key_name)
+        self._calls.add(absence.call)
+        self._unreached = 0 if absence.reached else self._unreached + 1
+        self._is_there = self._is_there or absence.is_unavailable
         enough = min(UNANSWERED, max(2, active))
         is_widespread = self._unreached >= UNREACHED or len(self._calls) >= enough
-        if not is_widespread or not self._has_answered or self._probing or self._stopped:
+        if not is_widespread or not self._is_there or self._probing or self._stopped:
             return
         if in_service() <= self._keys:
             self._is_told = False
-            self._probing = asyncio.create_task(self._probe(message))
+            self._probing = asyncio.create_task(self._probe(absence.message))
 
     async def hold(self) -> None:
         """Returns when the outage is over, or when it is this call's turn to try.
