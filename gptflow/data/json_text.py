@@ -104,7 +104,7 @@ def too_deep(place: tuple[str, int], raw: bytes | None = None) -> DataError:
 def _parse_patiently(raw: bytes, place: tuple[str, int]) -> Any:
     r"""Decode what msgspec refuses but JSON allows, a lone \ud800, or say what is wrong."""
     try:
-        return _patient.decode(raw.decode())
+        return _with_plain_names(_patient.decode(raw.decode()))
     except UnicodeDecodeError as error:
         raise not_utf8(error, place) from None
     except json.JSONDecodeError as error:
@@ -113,6 +113,15 @@ def _parse_patiently(raw: bytes, place: tuple[str, int]) -> Any:
         raise too_deep(place, raw) from None
     except DataError as error:
         raise data_error(place, error.message, text=raw, hint=error.hint) from None
+
+
+def _with_plain_names(value: Any) -> Any:
+    """The value, if all its names can be written down in UTF-8: in the store, in a header."""
+    for name in value if isinstance(value, dict) else ():
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            what = f"the column's name '{printable(name)}' holds half of a surrogate pair"
+            raise DataError(what, hint="rename the column")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -40,12 +40,12 @@ def test_only_a_line_feed_ends_a_line(source: Write) -> None:
 
 
 def test_a_lone_surrogate_comes_through(source: Write) -> None:
-    line = rb'{"a": "x\ud800y", "\udfff": 1.50}'
+    line = rb'{"a": "x\ud800y", "b": {"\udfff": 1.50}}'
 
     (record,) = source(x__jsonl=line).records()
 
     assert record.raw == line
-    assert record.columns == {"a": "x\ud800y", "\udfff": 1.5}
+    assert record.columns == {"a": "x\ud800y", "b": {"\udfff": 1.5}}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,7 @@ def test_a_lone_surrogate_comes_through(source: Write) -> None:
         ('{"a": 1e400}', "the number 1e400 is out of range"),
         ('{"a": ' + "9" * 5000 + "}", "a number of 5,000 digits"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "the JSON is nested too deeply"),
+        (r'{"x\ud800": 1}', r"the column's name 'x\ud800' holds half of a surrogate pair"),
         ("3", "expected a JSON object, found a number"),
         ("2.5", "expected a JSON object, found a number"),
         ('"x"', "expected a JSON object, found a string"),

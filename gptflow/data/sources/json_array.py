@@ -43,7 +43,7 @@ def split(stream: BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
 def _elements(window: _Window) -> Iterator[tuple[int, bytes]]:
     while True:
         if (start := window.next_character()) != "{":
-            hint = "remove the comma before it" if start == "]" else None
+            hint = "remove the comma before it" if start == "]" else "a row is an object: {...}"
             raise window.unexpected("a JSON object", hint=hint)
         yield window.line, window.take_value().encode()
         match window.next_character():

@@ -1,0 +1,232 @@
+"""The tables of docs/data.md: each of their rows has its test here, under the same name."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from gptflow.cli.main import main
+from tests.data.conftest import PACKERS
+from tests.faults.odd_data import CASES, Case, Kept, Refused
+from tests.project import Project, serving
+
+SPEC = """
+name: odd
+source:
+  {source}
+model: {{name: gpt-4o-mini, temperature: 1}}
+steps:
+  - {{name: look, prompt: "It has {{{{ row | length }}}} columns.", extract: {{seen: text}}}}
+parallelism: {{concurrency: {concurrency}}}
+output: {{path: out/rows.jsonl}}
+"""
+
+
+CONCURRENCY = 8
+
+
+class Number(NamedTuple):
+    """A number as its digits: 1.0 is not 1."""
+
+    digits: str
+
+
+def exactly(text: str) -> Any:
+    return json.loads(text, parse_int=Number, parse_float=Number)
+
+
+def lines_of(path: Path) -> list[Any]:
+    """The rows of a .jsonl."""
+    return [exactly(line) for line in path.read_bytes().decode().split("\n")[:-1]]
+
+
+def spec(source: str, concurrency: int = CONCURRENCY) -> str:
+    return SPEC.format(source=source, concurrency=concurrency)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with serving(tmp_path_factory.mktemp("server"), {"reply": "echo"}) as project:
+        yield project
+
+
+@pytest.fixture
+def project(server: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """An empty folder with a config; the server is that of all."""
+    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    made = Project(tmp_path, server.base_url, server.requests)
+    made.requests.clear()
+    made.write_config("sk-test-1234567890")
+    return made
+
+
+Ended = tuple[int, str]
+
+
+@pytest.fixture
+def run(project: Project, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """`gptflow run spec.yaml` in this process: its exit code, and what it said."""
+
+    def run_it(*options: str) -> Ended:
+        assert Path.cwd() == project.folder
+        with pytest.raises(SystemExit) as ended:
+            main(["run", "spec.yaml", "-q", *options])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return int(str(ended.value.code)), said.err
+
+    return run_it
+
+
+# ------------------------------------------------------------------ what is in the data
+
+
+def ids(kind: type[Case]) -> list[tuple[str, str]]:
+    return [
+        (title, ending)
+        for title, cases in CASES.items()
+        for ending, case in cases.items()
+        if isinstance(case, kind)
+    ]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """All kept data, plain and packed, in one run: interrupted, resumed, exported.
+
+    The rows of each format: objects from .jsonl and .json, lists of cells from .csv.
+    """
+    folder = tmp_path_factory.mktemp("kept")
+    with serving(folder, {"reply": "echo", "latency": "20ms"}) as project:
+        project.write("spec.yaml", spec(f"path: {json.dumps(kept_files(folder))}"))
+        interrupt(project, after=60)
+        project.gptflow("run", "spec.yaml", "-q")
+        rows = lines_of(folder / "out/rows.jsonl")
+        assert len(rows) <= len(project.requests) <= len(rows) + CONCURRENCY
+    for name in ("rows.json", "rows.csv"):
+        project.gptflow("export", ".gptflow/odd.db", "-o", name)
+    return {
+        "jsonl": rows,
+        "json": exactly((folder / "rows.json").read_text(encoding="utf-8")),
+        "csv": cells_of(folder / "rows.csv"),
+    }
+
+
+def cells_of(path: Path) -> list[list[str]]:
+    """The lines of a .csv."""
+    limit = csv.field_size_limit(1 << 26)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.reader(file, strict=True))
+    finally:
+        csv.field_size_limit(limit)
+
+
+def kept_files(folder: Path) -> list[str]:
+    """Writes the files, and gives their names in the order of the run."""
+    names: list[str] = []
+    for title, ending in ids(Kept):
+        if ending != "rows":
+            for packing, pack in PACKERS.items():
+                name = f"{len(names)}.{ending}{packing}"
+                (folder / name).write_bytes(pack(CASES[title][ending].data))
+                names.append(name)
+    return names
+
+
+def interrupt(project: Project, after: int) -> None:
+    process = project.start("run", "spec.yaml", "-q")
+    deadline_s = time.monotonic() + 60
+    while len(project.requests) < after and process.poll() is None:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+    process.terminate()
+    said = process.communicate()
+    assert process.returncode == 143, said
+
+
+def span_of(title: str, ending: str) -> dict[str, slice]:
+    """Where the rows of a file stand in the outputs, by packing."""
+    at, spans = 0, {}
+    for case in ids(Kept):
+        if case[1] == "rows":
+            continue
+        for packing in PACKERS:
+            rows = len(CASES[case[0]][case[1]].rows)  # type: ignore[union-attr]  # it is Kept
+            if case == (title, ending):
+                spans[packing] = slice(at, at + rows)
+            at += rows
+    return spans
+
+
+def cell(value: Any) -> Any:
+    """What a cell of a .csv says of a value."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Number):
+        return value.digits
+    return "" if value is None else value
+
+
+@pytest.mark.parametrize(("title", "ending"), [id_ for id_ in ids(Kept) if id_[1] != "rows"])
+def test_what_is_kept(outputs: dict[str, list[Any]], title: str, ending: str) -> None:
+    case = CASES[title][ending]
+    assert isinstance(case, Kept)
+    rows = [exactly(row) for row in case.rows]
+    header, *lines = outputs["csv"]
+    for packing, span in span_of(title, ending).items():
+        for output in ("jsonl", "json"):
+            found = [{**row} for row in outputs[output][span]]
+            assert all(row.pop("seen") == f"It has {len(row)} columns." for row in found)
+            assert found == rows, (output, packing)
+            assert list(map(list, found)) == list(map(list, rows)), "the order of the columns"
+        for row, line in zip(rows, lines[span], strict=True):
+            cells = dict(zip(header, line, strict=True))
+            for name, value in row.items():
+                shown = cells[cell(name)]
+                is_nested = isinstance(value, dict | list | bool)
+                assert (exactly(shown) if is_nested else shown) == cell(value), packing
+
+
+@pytest.mark.parametrize(
+    "title", [title for title, ending in ids(Kept) if ending == "rows"], ids=lambda t: f"{t}-rows"
+)
+def test_what_is_kept_of_rows_in_the_spec(
+    project: Project, run: Callable[..., Ended], title: str
+) -> None:
+    case = CASES[title]["rows"]
+    assert isinstance(case, Kept)
+    project.write("spec.yaml", spec(f"rows: {case.data.decode()}"))
+    assert run() == (0, "")
+    rows = lines_of(project.folder / "out/rows.jsonl")
+    assert all(row.pop("seen") for row in rows)
+    assert rows == [exactly(row) for row in case.rows]
+
+
+@pytest.mark.parametrize(("title", "ending"), ids(Refused))
+def test_what_is_refused(
+    project: Project, run: Callable[..., Ended], title: str, ending: str
+) -> None:
+    case = CASES[title][ending]
+    assert isinstance(case, Refused)
+    if ending == "rows":
+        name, source = "spec.yaml", f"rows: {case.data.decode()}"
+    else:
+        name, source = f"data.{ending}", f"path: data.{ending}"
+        (project.folder / name).write_bytes(case.data)
+    project.write("spec.yaml", spec(source))
+    code, said = run()
+    assert code == 2
+    says = name + case.says if case.says.startswith(":") else case.says
+    assert says in said.split("Hint:")[0]
+    assert project.asked() == []
+    assert not (project.folder / "out").exists()
