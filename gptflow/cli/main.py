@@ -27,7 +27,7 @@ from gptflow.cli.stream import attach_missing, detach_broken
 from gptflow.errors import GptflowError
 from gptflow.runner.signals import Interrupted, raising_signals
 
-VERBS = ("run", "validate", "preview", "export", "runs", "keys", "schema", "init", "mock")
+VERBS = ("run", "validate", "preview", "export", "runs", "doctor", "keys", "schema", "init", "mock")
 """The verbs in the order that --help lists them; each is gptflow.cli.VERB:command."""
 
 EXIT_CODES = """
@@ -73,6 +73,7 @@ SUMMARIES = {
     "preview": "show the exact messages of the first rows; nothing is sent",
     "export": "write the finished rows of a run, also while it goes on",
     "runs": "list the runs of a store",
+    "doctor": "check a store, and save what can be read of a damaged one",
     "keys": "ask each API key whether it works",
     "schema": "print the JSON Schema of the spec language, for editors",
     "init": "make a spec, a prompt and data that run as they are",

@@ -14,6 +14,9 @@ BUSY_S = 10.0
 ROLLBACK_BUSY_S = 60.0
 """The same for a writer with a rollback journal: there a reader holds it up, page by page."""
 
+DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged database raises: the second where its own name for what is wrong is no text."""
+
 _WRITER_PRAGMAS = """
 PRAGMA synchronous = FULL;             -- a commit is on the disk when it returns
 PRAGMA cache_size = -8192;             -- KiB; also what a sort may use before it goes to disk
@@ -62,9 +65,9 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         try:
             return _reader_after(path, error)
-        except sqlite3.Error as again:
+        except DATABASE_ERRORS as again:
             raise store_error(path, again) from again
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise store_error(path, error) from error
 
 
@@ -75,13 +78,14 @@ def _reader_after(path: Path, error: sqlite3.OperationalError) -> sqlite3.Connec
         with closing(sqlite3.connect(path, timeout=BUSY_S)) as mender:
             mender.execute("SELECT count(*) FROM sqlite_master").fetchone()
         return _reader(path, "mode=ro")
-    if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN and not _wal(path).exists():
+    if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN and not log_of(path).exists():
         # A folder in which nothing may be made, and nothing has been: nobody writes there.
         return _reader(path, "mode=ro&immutable=1")
     raise error
 
 
-def _wal(path: Path) -> Path:
+def log_of(path: Path) -> Path:
+    """The write-ahead log beside a store's file."""
     return path.with_name(path.name + "-wal")
 
 
@@ -92,10 +96,21 @@ def _reader(path: Path, how: str) -> sqlite3.Connection:
     try:
         reader.execute("PRAGMA cache_size = -4096")
         reader.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first look
-    except sqlite3.Error:
+    except DATABASE_ERRORS:
         reader.close()
         raise
     return reader
+
+
+def refuse_lost_file(path: Path) -> None:
+    """Raises StoreCorrupt if only the log of a store is left: SQLite would throw that away."""
+    log = log_of(path)
+    if (path.exists() and path.stat().st_size) or not log.exists() or not log.stat().st_size:
+        return
+    raise StoreCorrupt(
+        f"the store {path} is empty or gone, but its log {log.name} is there",
+        hint=f"gptflow doctor --store {path} --repair  saves what is in the log",
+    )
 
 
 def refuse_folder(path: Path) -> None:
@@ -104,19 +119,25 @@ def refuse_folder(path: Path) -> None:
         raise StoreError(f"the store {path} is a folder", hint="name a file in it")
 
 
-def store_error(path: Path, error: sqlite3.Error) -> StoreError:
+def store_error(path: Path, error: Exception) -> StoreError:
     """What an error of SQLite on the store means, with the way out where there is one.
 
-    The codes are those of https://sqlite.org/rescode.html.
+    The codes are those of https://sqlite.org/rescode.html. An error without a code is of a value
+    that is not what it should be.
     """
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreCorrupt(
-            f"the store {path} is damaged or no store at all: {error}",
-            hint=f"gptflow doctor --store {path}  says what can be saved of it, and --repair does",
-        )
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+        return store_damage(path, str(error))
     what, hint = _MEANINGS.get(code, ("cannot be used", None))
     return StoreError(f"the store {path} {what}: {error}", hint=hint)
+
+
+def store_damage(path: Path, what: str) -> StoreCorrupt:
+    """What is in the file cannot have been written there."""
+    return StoreCorrupt(
+        f"the store {path} is damaged or no store at all: {what}",
+        hint=f"gptflow doctor --store {path}  says what can be saved of it, and --repair does",
+    )
 
 
 _SAFE = "what was stored before is safe, and the same command goes on from there"

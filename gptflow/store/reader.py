@@ -12,11 +12,12 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from gptflow.records import Failure, RowResult, RowStatus
-from gptflow.store.connection import connect_reader, store_error
+from gptflow.store.connection import connect_reader, store_damage, store_error
 from gptflow.store.ledger import split_keys, stretch_of
 from gptflow.store.migration import require_current
 from gptflow.store.record import (
     KEY_BYTES,
+    POSITION_BITS,
     DuplicateKey,
     FailureGroup,
     LedgerRow,
@@ -28,6 +29,7 @@ from gptflow.store.record import (
     row_id,
 )
 from gptflow.store.run import run_records
+from gptflow.store.sound import is_object
 
 T = TypeVar("T")
 
@@ -155,13 +157,13 @@ class StoreReader:
         """
         statement = """SELECT * FROM outcomes
             WHERE row_id >= ? AND row_id < ? ORDER BY row_id LIMIT ?"""
-        return map(_row_result, self._pages(statement, run_id, start, RESULT_PAGE))
+        return map(self._result, self._pages(statement, run_id, start, RESULT_PAGE))
 
     def failed(self, run_id: int) -> Iterator[RowResult]:
         """The run's failed rows, by position."""
         statement = """SELECT results.* FROM ledger JOIN results USING (row_id)
             WHERE status = 2 AND row_id >= ? AND row_id < ? ORDER BY row_id LIMIT ?"""
-        return map(_row_result, self._pages(statement, run_id, 0, RESULT_PAGE))
+        return map(self._result, self._pages(statement, run_id, 0, RESULT_PAGE))
 
     def finished_prefix(self, run_id: int, start: int, limit: int) -> list[RowResult]:
         """At most `limit` rows from position `start` on, up to the first that is pending.
@@ -176,7 +178,7 @@ class StoreReader:
                 ORDER BY row_id""",
             *window,
         )
-        return [_row_result(row) for row in rows]
+        return [self._result(row) for row in rows]
 
     def failures(self, run_id: int) -> list[FailureGroup]:
         """Why rows of the run failed, the most frequent reason first."""
@@ -235,14 +237,24 @@ class StoreReader:
     def _all(self, statement: str, *parameters: Any) -> list[Any]:
         return self._guard(lambda db, _: db.execute(statement, parameters).fetchall())
 
+    def _result(self, row: tuple[Any, ...]) -> RowResult:
+        number, raw, fields = row[:3]
+        if not is_object(raw) or not is_object(fields):
+            place = f"row {position_of(number)} of run {number >> POSITION_BITS}"
+            raise store_damage(self.path, f"the result of {place} cannot be read")
+        try:
+            return _row_result(row)
+        except (ValueError, TypeError) as error:
+            raise store_error(self.path, error) from error
+
     def _guard(self, read: Callable[[sqlite3.Connection, Path], T]) -> T:
         try:
             return read(self._connection, self.path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
             raise store_error(self.path, error) from error
 
 
-def _row_result(row: tuple[int, bytes, bytes, bytes | None, bytes, int]) -> RowResult:
+def _row_result(row: tuple[Any, ...]) -> RowResult:
     number, raw, fields, failure, calls, truncated = row
     return RowResult(
         position=position_of(number),

@@ -11,6 +11,8 @@ import msgspec
 from gptflow.store.ledger import LedgerDigest, delete_rows
 from gptflow.store.record import RunDraft, RunRecord, RunStatus
 
+_NO_TIME = 253402300800.0
+"""The year 10000, in seconds since 1970: what stands there was not written by a clock."""
 _ENDED = (RunStatus.INTERRUPTED, RunStatus.STOPPED, RunStatus.FINISHED)
 
 
@@ -23,7 +25,10 @@ def run_records(cursor: sqlite3.Cursor) -> list[RunRecord]:
 def _run_record(values: dict[str, Any]) -> RunRecord:
     lists = {name: msgspec.json.decode(values[name]) for name in ("fields", "columns")}
     # SQLite has no booleans: `strict` would not take 0 and 1 for them.
-    return msgspec.convert({**values, **lists}, RunRecord, strict=False)
+    record = msgspec.convert({**values, **lists}, RunRecord, strict=False)
+    if not 0 <= record.started_at < _NO_TIME:
+        raise ValueError(f"run {record.run_id} began at no time: {record.started_at}")
+    return record
 
 
 def _json(names: Sequence[str]) -> str:

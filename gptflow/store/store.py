@@ -17,10 +17,12 @@ import msgspec
 from gptflow.errors import StoreError
 from gptflow.records import Call, Reply, RowResult, RowStatus
 from gptflow.store.connection import (
+    DATABASE_ERRORS,
     connect_reader,
     connect_writer,
     prepare_writer,
     refuse_folder,
+    refuse_lost_file,
     store_error,
 )
 from gptflow.store.filesystem import MOUNTINFO, filesystem_of, is_network
@@ -287,6 +289,7 @@ def _open_database(
 ) -> tuple[sqlite3.Connection, bool]:
     """The writer's connection, and whether the file has a WAL."""
     try:
+        refuse_lost_file(path)
         connection = connect_writer(path)
         resources.callback(connection.close)
         migrate(connection, path)
@@ -294,7 +297,7 @@ def _open_database(
         connection.execute("BEGIN IMMEDIATE")
         tidy_runs(connection)
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise store_error(path, error) from error
     _sync_folder(path.parent)
     return connection, has_wal

@@ -1,0 +1,115 @@
+"""Out of a damaged store into a new one: every row that can be read, by one way or the other."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from itertools import islice
+from pathlib import Path
+
+from gptflow.errors import StoreError
+from gptflow.store.connection import DATABASE_ERRORS, connect_reader
+from gptflow.store.pages import Pages
+from gptflow.store.sound import SOUND, Row
+
+BATCH = 1000
+"""Rows that are inserted at a time."""
+_LARGEST = (1 << 63) - 1
+
+
+def salvage(path: Path, new: sqlite3.Connection) -> None:
+    """Fill the empty tables of `new` with what can be read of the store at `path`.
+
+    First the way of SQLite, around the pages that it cannot read: that gives rows as they are now.
+    Then all that is still in a page of the file or its log. The old store is left as it is.
+    """
+    if path.exists() and path.stat().st_size:  # SQLite throws the log of an empty file away
+        with suppress(StoreError, *DATABASE_ERRORS), closing(connect_reader(path)) as old:
+            old.text_factory = _text
+            for table, is_sound in SOUND.items():
+                _insert(new, table, filter(is_sound, _readable(old, new, table)))
+    with Pages(path) as pages:
+        for table, rows in _by_table(pages, new):
+            _insert(new, table, rows)
+
+
+def _by_table(pages: Pages, new: sqlite3.Connection) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of all pages in batches, each with the table that it is of."""
+    columns = {table: _columns(new, table) for table in SOUND}
+    waiting: dict[str, list[Row]] = {table: [] for table in SOUND}
+    for rowid, values in pages.rows():
+        for table, names in columns.items():
+            if len(values) != len(names) or values[0] is not None:
+                continue
+            row = dict(zip(names, [rowid, *values[1:]], strict=True))
+            if SOUND[table](row):
+                waiting[table].append(row)
+                if len(waiting[table]) >= BATCH:
+                    yield table, waiting[table]
+                    waiting[table] = []
+    yield from waiting.items()
+
+
+def _insert(new: sqlite3.Connection, table: str, rows: Iterable[Row]) -> None:
+    """Add rows that are not there yet."""
+    names = _columns(new, table)
+    marks = ", ".join("?" * len(names))
+    statement = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608  # our own names
+    iterator = iter(rows)
+    while batch := list(islice(iterator, BATCH)):
+        new.executemany(statement, [[row[name] for name in names] for row in batch])
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    """A table's columns; the first is the row's number."""
+    return [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+
+
+def _readable(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> Iterator[Row]:
+    """The rows of a table that SQLite can read; columns that the old table lacks are left out."""
+    there = set(_columns(old, table))
+    names = [name for name in _columns(new, table) if name in there]
+    if len(names) < len(_columns(new, table)):  # an older version, or a schema that is damaged
+        return
+    number = names[0]
+    listed = f"SELECT {', '.join(names)} FROM {table} WHERE {number} > ? ORDER BY {number}"  # noqa: S608
+    position: int | None = -1
+    while position is not None:
+        try:
+            for row in old.execute(listed, (position,)):
+                position = max(position, row[0])
+                yield dict(zip(names, row, strict=True))
+        except DATABASE_ERRORS:
+            position = _next_readable(old, f"{listed} LIMIT 1", position)
+        else:
+            return
+
+
+def _next_readable(old: sqlite3.Connection, first_behind: str, position: int) -> int | None:
+    """A place behind `position` from which on reading goes on; None if there is none.
+
+    One damaged page costs some hundred looks: ever further, then back to where it begins to work.
+    """
+
+    def works(place: int) -> bool:
+        try:
+            old.execute(first_behind, (place,)).fetchone()
+        except DATABASE_ERRORS:
+            return False
+        return True
+
+    step = 1
+    while position + step < _LARGEST:
+        if works(position + step):
+            bad, good = position + step // 2, position + step
+            while good - bad > 1:
+                middle = (bad + good) // 2
+                bad, good = (bad, middle) if works(middle) else (middle, good)
+            return good
+        step *= 2
+    return None
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode(errors="replace")
