@@ -1,8 +1,7 @@
 """Templates: Jinja in the immutable sandbox.
 
 A template can read what it is given and nothing else: no attribute that begins with an
-underscore, no file, no name that does not exist, no endless text. Its time is not limited yet:
-loops inside of loops that write nothing can run for as long as they like, until a later issue.
+underscore, no file, no name that does not exist, no endless text and no endless time.
 """
 
 from __future__ import annotations
@@ -22,8 +21,10 @@ from jinja2.sandbox import (
     SandboxedEscapeFormatter,
     SandboxedFormatter,
 )
+from jinja2.utils import Namespace
 from markupsafe import Markup
 
+from gptflow.pipeline.render_budget import RenderBudget
 from gptflow.pipeline.size_limit import (
     MAX_PROMPT_CHARS,
     METHOD_SIZES,
@@ -39,7 +40,6 @@ from gptflow.pipeline.size_limit import (
     product_size,
     spec_size,
     sum_size,
-    within,
 )
 
 REMOVED_FILTERS = {"random": "a prompt must be the same each time, or its row is paid for again"}
@@ -91,8 +91,12 @@ class MappingMethod:
         raise UndefinedError(f"no column or field is named {self._name!r}")
 
 
+_STEP = nodes.ExprStmt(nodes.Const(None))
+"""Stands at the beginning of each loop's body."""
+
+
 class BoundedCode(CodeGenerator):
-    """Jinja's compiler, for the two ways to make a text that no hook of the sandbox sees."""
+    """Jinja's compiler, for what no hook of the sandbox sees: loops, and two ways to make text."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - Jinja's name
         """`a ~ b`."""
@@ -106,6 +110,44 @@ class BoundedCode(CodeGenerator):
         """What macros and {% set %} blocks write into."""
         frame.buffer = self.temporary_identifier()
         self.writeline(f"{frame.buffer} = environment.buffer()")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802 - the same
+        """`a[1:]`; Jinja hands `a[1]` to the sandbox by itself."""
+        self._guarded("within", super().visit_Getitem, node, frame)
+
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802 - the same
+        """`[a, b]`."""
+        self._guarded("built", super().visit_List, node, frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802 - the same
+        """`{a: b}`."""
+        self._guarded("built", super().visit_Dict, node, frame)
+
+    def visit_Tuple(self, node: nodes.Tuple, frame: Frame) -> None:  # noqa: N802 - the same
+        """`(a, b)`, or the names that a loop or a {% set %} gives values to."""
+        if node.ctx == "load":
+            self._guarded("built", super().visit_Tuple, node, frame)
+        else:
+            super().visit_Tuple(node, frame)
+
+    def _guarded(
+        self, guard: str, visit: Callable[[Any, Frame], None], node: nodes.Expr, frame: Frame
+    ) -> None:
+        self.write(f"environment.budget.{guard}(")
+        visit(node, frame)
+        self.write(")")
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - Jinja's name
+        """`{% for %}`, each turn of which is a step."""
+        node.body = [_STEP, *node.body]
+        super().visit_For(node, frame)
+
+    def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:  # noqa: N802 - the same
+        """`{% do %}`, or a step."""
+        if node is _STEP:
+            self.writeline("environment.budget.step()")
+        else:
+            super().visit_ExprStmt(node, frame)
 
 
 class BoundedFormatter(SandboxedFormatter):
@@ -134,11 +176,12 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(["*", "**", "+", "%"])
     code_generator_class = BoundedCode
-    concat = staticmethod(joined)
     buffer = BoundedBuffer
 
     def __init__(self, includes: Mapping[str, str] | None = None) -> None:
         """`includes`: the texts that templates can include, by name; it may still grow."""
+        self.budget = RenderBudget()
+        self.concat = self.budget.joined  # type: ignore[method-assign]  # an attribute to Jinja
         super().__init__(
             loader=IncludeLoader({} if includes is None else includes),
             undefined=StrictUndefined,
@@ -149,7 +192,7 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
         for name in ("lipsum", "cycler"):  # of no use in a prompt; lipsum makes text without end
             del self.globals[name]
         self.filters = {
-            name: _bounded(function, filter_size(name))
+            name: _bounded(self.budget, function, filter_size(name))
             for name, function in self.filters.items()
             if name not in REMOVED_FILTERS
         }
@@ -181,16 +224,22 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
             allow_bits(left.bit_length() + right.bit_length() if are_numbers else 0)
         else:
             allow_bits(left.bit_length() * right if are_numbers else 0)
-        return within(super().call_binop(context, operator, left, right))
+        return self.budget.within(super().call_binop(context, operator, left, right))
 
     def call(self, context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Refuses `"a".ljust(10**9)` before it is computed."""
+        self.budget.step()
         owner = getattr(function, "__self__", None)
         if isinstance(owner, str | bytes | int):
             args = _drained(args)
             estimate = METHOD_SIZES.get(function.__name__)
             allow(estimate(owner, *args, **kwargs) if estimate else 0)
-        return within(super().call(context, function, *args, **kwargs))
+        return self.budget.built(super().call(context, function, *args, **kwargs))
+
+    def get_template(self, *args: Any, **kwargs: Any) -> Template:
+        """Jinja's hook for each include."""
+        self.budget.step()
+        return super().get_template(*args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """`str.format` and `str.format_map` with a limit; None for anything else."""
@@ -227,11 +276,17 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
 
     def expression(self, source: str) -> Callable[[Mapping[str, Any]], Any]:
         """Compiles an expression, without braces, into a function of the names it sees."""
-        return self.compile_expression(source, undefined_to_none=False)
+        evaluate = self.compile_expression(source, undefined_to_none=False)
+
+        def evaluated(names: Mapping[str, Any]) -> Any:
+            self.budget.begin()
+            return evaluate(names)
+
+        return evaluated
 
 
 def _printable(value: Any) -> Any:
-    if isinstance(value, list | tuple | Mapping):
+    if isinstance(value, list | tuple | Mapping | Namespace):
         allow(printed_size(value))
     elif isinstance(value, ADDRESSED):
         raise SecurityError(
@@ -246,15 +301,18 @@ def _drained(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(list(arg) if isinstance(arg, GeneratorType) else arg for arg in args)
 
 
-def _bounded(function: Callable[..., Any], estimate: Estimate) -> Callable[..., Any]:
+def _bounded(
+    budget: RenderBudget, function: Callable[..., Any], estimate: Estimate
+) -> Callable[..., Any]:
     """A filter that refuses to make too much."""
     first = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja passes its context before
 
     @wraps(function)
     def filtered(*args: Any, **kwargs: Any) -> Any:
+        budget.step()
         args = _drained(args)
         allow(estimate(*args[first:], **kwargs))
-        return within(function(*args, **kwargs))
+        return budget.built(function(*args, **kwargs))
 
     return filtered
 
@@ -266,4 +324,6 @@ def render(template: Template, names: dict[str, Any]) -> str:
         TemplateError: a name is missing, the sandbox refuses, or the text is too long; filters
             may also raise anything else of RENDER_ERRORS.
     """
+    environment: Any = template.environment
+    environment.budget.begin()
     return joined(template.root_render_func(template.new_context(names, shared=False)))

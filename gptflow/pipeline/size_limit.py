@@ -9,19 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 from jinja2.exceptions import SecurityError
+from jinja2.utils import Namespace
 
 MAX_PROMPT_CHARS = 20_000_000
 """A rendered text may not be longer: no model reads more, and a loop could fill the memory."""
 MAX_NUMBER_BITS = 10_000
+MAX_VALUES = 2_000_000
+MAX_LISTS = 100_000
+"""What a list may hold, with the lists in it, and how many lists these may be."""
 TEXT_CHARS = 8
 """What an empty text counts that is kept: the bytes of the pointer at it."""
 LIST_CHARS = 64
 """What an empty list counts: about the bytes that it takes."""
 PERCENT = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(\*|\d*)\.?(\*|\d*)")
-Made = TypeVar("Made")
 
 
 def allow(size: int) -> None:
@@ -36,11 +39,19 @@ def allow_bits(bits: int) -> None:
         raise SecurityError("the number would be too large")
 
 
-def within(made: Made) -> Made:
-    """What was made, if it is not too long."""
-    if isinstance(made, str | bytes | list | tuple):
-        allow(len(made))
-    return made
+def allow_values(made: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> None:
+    """Raises SecurityError if lists, tuples and dicts in each other hold too many values in all."""
+    values = lists = 0
+    waiting: list[Any] = [made]
+    while waiting:
+        one = waiting.pop()
+        values += len(one)
+        lists += 1
+        if values > MAX_VALUES or lists > MAX_LISTS:
+            most = f"{MAX_VALUES:,} values or {MAX_LISTS:,} lists"
+            raise SecurityError(f"a list holds more than {most}")
+        members = chain.from_iterable(one.items()) if isinstance(one, dict) else one
+        waiting += [member for member in members if isinstance(member, list | tuple | dict)]
 
 
 def joined(texts: Iterable[str]) -> str:
@@ -94,6 +105,10 @@ def printed_size(value: object, indent: int = 0) -> int:
                 levels.append(chain.from_iterable(item.items()))
             elif isinstance(item, list | tuple):
                 levels.append(iter(item))
+            elif isinstance(item, range):
+                size += 7 * len(item)
+            elif isinstance(item, Namespace):
+                raise SecurityError("a namespace cannot be printed, only what is in it")
             else:
                 continue
             break
