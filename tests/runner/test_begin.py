@@ -13,6 +13,7 @@ from gptflow.runner.begin import Beginning, begin
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.server import ServerChoice
+from gptflow.store.ledger import CHUNK
 from gptflow.store.record import RunStatus
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
@@ -52,7 +53,8 @@ def finish(store: Store, beginning: Beginning, failed: tuple[int, ...] = ()) -> 
                 calls=(key,),
                 truncated=row.position == 1,
             )
-            await store.save_result(run.run_id, result)
+            saved = store.save_result(run.run_id, result)
+        await saved  # the last one is on the disk when all are
 
     run_coroutine(save())
     store.update_run(beginning.run.run_id, RunChange(status=RunStatus.FINISHED))
@@ -160,6 +162,27 @@ def test_another_spec_is_a_new_run_that_takes_over_no_row(
     finish(store, start())
     second = start(folder.prepare(SPEC.replace("Label", "Mark")))
     assert (second.is_new, second.reused_rows) == (True, 0)
+
+
+def test_another_where_by_another_var_is_read_again(start: Begin, folder: Folder) -> None:
+    where = "text != unwanted"
+    start(folder.prepare(vars__unwanted="two", source__where=where))
+    second = start(folder.prepare(vars__unwanted="nothing", source__where=where))
+    assert (second.is_new, second.run.rows) == (True, 3)
+
+
+def test_rows_that_are_added_and_left_alike_take_over_all_that_is_behind_an_edit(
+    start: Begin, folder: Folder, store: Store
+) -> None:
+    texts = [f"{number} of many" for number in range(CHUNK + 5)]
+    folder.write_texts(*texts)
+    finish(store, start())
+    texts[CHUNK + 1] = "edited"
+    folder.write_texts(*texts, "appended", texts[0])
+    second = start()
+    assert second.reused_rows == CHUNK + 4
+    assert pending(store, second) == [CHUNK + 1, CHUNK + 5, CHUNK + 6]
+    assert [row.ordinal for row in store.reader.pending(second.run.run_id)] == [0, 0, 1]
 
 
 def test_settings_that_do_not_matter_to_a_row_leave_the_run(start: Begin, folder: Folder) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gptflow.errors import StoreError, StoreVersion
+from gptflow.store.ledger import insert_rows
 from gptflow.store.migration import (
     MIGRATIONS,
     migrate,
@@ -16,6 +17,7 @@ from gptflow.store.migration import (
     require_current,
     stored_version,
 )
+from gptflow.store.run import insert_run
 from gptflow.store.store import Store
 from tests.store.conftest import draft, rows
 
@@ -55,6 +57,29 @@ def test_an_older_store_is_brought_up_with_all_it_holds(
     assert database.execute("SELECT name, mood, rows FROM runs").fetchall() == [
         ("label", "calm", 2)
     ]
+
+
+def test_a_store_of_the_first_version_keeps_its_rows_which_a_new_run_takes_over(
+    path: Path, folder: Path
+) -> None:
+    for file in folder.glob("*.sql"):
+        if file.name != "0001.sql":
+            file.unlink()
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        migrate(database, path, folder)
+        insert_run(database, draft(), now=0.0)
+        insert_rows(database, 1, rows("a", "b"))
+        database.execute("UPDATE ledger SET status = 1")
+        database.execute(
+            "INSERT INTO results SELECT row_id, x'7b7d', x'7b7d', NULL, '', 0 FROM ledger"
+        )
+        database.execute("UPDATE runs SET status = 'finished', rows = 2")
+    with Store.open(path) as store:
+        before = list(store.reader.results(1))
+        run = store.begin_run(draft(), rows("a", "b"))
+        assert store.reuse_rows(run.run_id) == len(before) == 2
+        assert list(store.reader.results(run.run_id)) == before
 
 
 def test_an_empty_file_goes_through_every_version(path: Path, folder: Path) -> None:

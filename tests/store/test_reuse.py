@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 from msgspec.structs import replace
 
+from gptflow.store.ledger import ledger_digest
 from gptflow.store.record import RowCounts
+from gptflow.store.reuse import SharedRows
 from gptflow.store.store import REUSE_CHUNK, Store
-from tests.store.conftest import done, draft, failed, rows, save
+from tests.store.conftest import call, done, draft, failed, key, reply, rows, save
 
 
 def begin(store: Store, *names: object, plan: str = "plan", server: str = "") -> int:
@@ -71,3 +76,92 @@ def test_more_rows_than_one_transaction_takes_are_taken_over(store: Store) -> No
     second = begin(store, *range(count))
     assert store.reuse_rows(second) == count
     assert store.reader.counts(second) == RowCounts(pending=0, done=count, failed=0)
+
+
+def shared_with(store: Store, run_id: int, count: int, *, same_work: bool = True) -> SharedRows:
+    """The first rows of a run, for one that begins with them."""
+    shared = SharedRows(run_id, same_work=same_work)
+    shared.digest.add(store.reader.ledger(run_id, 0, count))
+    return shared
+
+
+def begin_behind(store: Store, shared: SharedRows, *names: object) -> int:
+    """A run of the shared rows, and behind them of others."""
+    count = shared.digest.rows
+    behind = [(count + position, record, key) for position, record, key in rows(*names)]
+    return store.begin_run(draft(), behind, shared=shared).run_id
+
+
+def test_a_run_begins_with_the_rows_of_another_and_with_what_that_has_done(store: Store) -> None:
+    first = begin(store, "a", "b", "c")
+    save(store, first, done(0, "x"), failed(1), done(2))
+    second = begin_behind(store, shared_with(store, first, 2), "new")
+    assert list(store.reader.results(second)) == [done(0, "x")]
+    assert [row.position for row in store.reader.pending(second)] == [1, 2]
+    run = store.reader.run(second)
+    assert run is not None
+    assert run.ledger_digest == ledger_digest([*rows("a", "b"), (2, 0, rows("new")[0][2])])
+
+
+def test_a_run_of_another_plan_shares_rows_but_not_what_was_done(store: Store) -> None:
+    first = begin(store, "a", "b")
+    save(store, first, done(0), done(1))
+    second = begin_behind(store, shared_with(store, first, 2, same_work=False))
+    assert store.reader.counts(second) == RowCounts(pending=2, done=0, failed=0)
+    assert list(store.reader.results(second)) == []
+
+
+def test_rows_that_follow_shared_ones_are_told_apart_from_them(store: Store) -> None:
+    first = begin(store, "a", "b", "a")
+    second = begin_behind(store, shared_with(store, first, 3), "c", "a", "c")
+    ordinals = [row.ordinal for row in store.reader.pending(second)]
+    assert ordinals == [0, 0, 1, 0, 2, 1]
+
+
+def test_results_are_stored_once_however_many_runs_have_taken_them_over(store: Store) -> None:
+    first = begin(store, "a", "b")
+    save(store, first, done(0, "x"), done(1, "y"))
+    second = begin_behind(store, shared_with(store, first, 2), "c")
+    third = begin(store, "c", "b", "a")
+    assert store.reuse_rows(third) == 2
+    assert list(store.reader.results(second)) == [done(0, "x"), done(1, "y")]
+    assert list(store.reader.results(third)) == [done(1, "y"), done(2, "x")]
+    assert store.reader.finished_prefix(second, 0, 10) == [done(0, "x"), done(1, "y")]
+    with closing(sqlite3.connect(store.path)) as database:
+        assert database.execute("SELECT count(*) FROM results").fetchone() == (2,)
+
+
+def test_own_rows_and_those_taken_over_come_in_their_order(store: Store) -> None:
+    save(store, begin(store, "a", "b"), done(0, "old a"), done(1, "old b"))
+    second = begin(store, "new", "b", "newer", "a")
+    store.reuse_rows(second)
+    save(store, second, done(0, "0"), done(2, "2"))
+    taken = [done(0, "0"), done(1, "old b"), done(2, "2"), done(3, "old a")]
+    assert list(store.reader.results(second)) == taken
+    assert list(store.reader.results(second, start=2)) == taken[2:]
+    assert store.reader.finished_prefix(second, 1, 2) == taken[1:3]
+
+
+def test_retrying_a_row_that_was_taken_over_leaves_the_run_it_came_from(store: Store) -> None:
+    first = begin(store, "a", "b")
+    save(store, first, (call("cut"), reply(finish_reason="length")))
+    save(store, first, done(0, "cut", truncated=True), done(1, "whole"))
+    second = begin(store, "a", "b")
+    store.reuse_rows(second)
+    assert store.retry_truncated(second) == 1
+    assert [row.position for row in store.reader.pending(second)] == [0]
+    assert store.reader.find_reply(key("cut")) is None
+    save(store, second, done(0, "again"))
+    assert list(store.reader.results(second)) == [done(0, "again"), done(1, "whole")]
+    kept = [done(0, "cut", truncated=True), done(1, "whole")]
+    assert list(store.reader.results(first)) == kept
+
+
+def test_deleting_a_run_leaves_the_results_that_it_had_taken_over(store: Store) -> None:
+    first = begin(store, "a")
+    save(store, first, done(0, "x"))
+    second = begin(store, "a")
+    store.reuse_rows(second)
+    store.delete_run(second)
+    assert list(store.reader.results(second)) == []
+    assert list(store.reader.results(first)) == [done(0, "x")]
