@@ -219,9 +219,11 @@ class _FileChecker:
             message, hint = f"no file matches '{entry}'", f"paths start from {self._folder}"
         elif _is_folder(paths[0]):
             message, hint = f"'{entry}' is a folder", f"name a file, or all: {entry}/*.jsonl"
-        elif not _exists(paths[0]):
-            message = f"there is no file '{entry}'"
-            hint = self._near(entry) or f"paths start from {self._folder}"
+        elif missing := [path for path in paths if not _exists(path)]:
+            is_named = missing[0] == self._folder / entry
+            name = entry if is_named else os.path.relpath(missing[0], self._folder)
+            message = f"there is no file '{name}'"
+            hint = self._near(name) or f"paths start from {self._folder}"
         elif given_format is None and not all(map(_has_known_format, paths)):
             known = ", ".join(f".{name}" for name in get_args(SourceFormat))
             message = f"'{entry}' tells no format"

@@ -50,7 +50,8 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     if not glob.has_magic(pattern) or os.path.exists(literal):  # noqa: PTH110 (see above)
         return [literal]
     names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 (needs root_dir)
-    return [path for path in (folder / name for name in sorted(names)) if path.is_file()]
+    # A link that leads nowhere stays in: it is missing data, not another kind of thing.
+    return [path for path in (folder / name for name in sorted(names)) if not path.is_dir()]
 
 
 def output_path(folder: Path, path: str | None, name: str) -> Path:

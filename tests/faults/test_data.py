@@ -230,3 +230,153 @@ def test_what_is_refused(
     assert says in said.split("Hint:")[0]
     assert project.asked() == []
     assert not (project.folder / "out").exists()
+
+
+# ------------------------------------------------------------------ the files
+
+
+def refuse(project: Project, run: Callable[..., Ended], source: str, *options: str) -> str:
+    """Runs what must be refused; gives the words."""
+    project.write("spec.yaml", spec(source))
+    code, said = run(*options)
+    assert (code, project.asked()) == (2, [])
+    assert "Hint: " in said
+    return said
+
+
+def test_a_packed_file_that_is_cut_off(project: Project, run: Callable[..., Ended]) -> None:
+    for packing in (".gz", ".zst"):
+        path = project.folder / f"data.jsonl{packing}"
+        path.write_bytes(PACKERS[packing](b'{"text": "x"}\n' * 1000)[:-3])
+        said = refuse(project, run, f"path: {path.name}")
+        assert said.startswith(f"{path.name}: the compressed data is cut off\n")
+
+
+def test_a_packed_file_of_several_parts(project: Project, run: Callable[..., Ended]) -> None:
+    for packing in (".gz", ".zst"):
+        parts = [PACKERS[packing](b'{"text": "%d"}\n' % number) for number in range(3)]
+        (project.folder / f"data.jsonl{packing}").write_bytes(b"".join(parts))
+    project.write("spec.yaml", spec("path: data.*"))
+    assert run() == (0, "")
+    assert [row["text"] for row in project.output("out/rows.jsonl")] == ["0", "1", "2"] * 2
+
+
+@pytest.mark.parametrize("packing", [".gz", ".zst"])
+def test_a_packed_file_that_unpacks_to_a_thousand_times_its_size(
+    project: Project, packing: str
+) -> None:
+    path = project.folder / f"data.txt{packing}"
+    path.write_bytes(PACKERS[packing](b"x" * 40_000_000 + b"\0" * 60_000_000))
+    assert path.stat().st_size < 110_000
+    project.write("spec.yaml", spec(f"path: {path.name}"))
+    ended = measured(project, "run", "spec.yaml", "-q")
+    assert (ended.code, project.asked()) == (2, [])
+    assert f"{path.name}:1: the record is longer than 64 MiB\nHint: split it" in ended.said
+    assert ended.peak_mb < 400
+
+
+class Measured(NamedTuple):
+    """What a process has left behind."""
+
+    code: int
+    said: str
+    peak_mb: int
+
+
+def measured(project: Project, *arguments: str) -> Measured:
+    """Runs the program to its end, and takes its own peak of memory."""
+    process = project.start(*arguments)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.communicate()
+    return Measured(process.returncode, said, usage.ru_maxrss // 1024)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("data.jsonl", b'[{"a": 1}]', "data.jsonl:1: expected a JSON object, found an array"),
+        ("data.json", b'{"a": 1}\n{"a": 2}\n', "data.json:1: expected a JSON array, found '{'"),
+        ("data.jsonl", PACKERS[".gz"](b"{}"), "data.jsonl: looks like gzip data"),
+        ("data.csv", PACKERS[".zst"](b"{}"), "data.csv: looks like Zstandard data"),
+        ("data.csv.gz", b"a,b\n1,2\n", "data.csv.gz: cannot be read: Not a gzipped file"),
+        ("data.csv.zst", b"a,b\n1,2\n", "data.csv.zst: cannot be read: zstd decompress"),
+        ("data.csv", b"PK\x03\x04rest", "data.csv: looks like a zip archive or a spreadsheet"),
+        ("data.jsonl", b"PAR1rest", "data.jsonl: looks like a Parquet file"),
+        ("data.csv", b"SQLite format 3\0rest", "data.csv: looks like an SQLite database"),
+        (
+            "data.csv",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "data.csv: looks like a Git LFS pointer",
+        ),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says(
+    project: Project, run: Callable[..., Ended], name: str, data: bytes, says: str
+) -> None:
+    (project.folder / name).write_bytes(data)
+    assert refuse(project, run, f"path: {name}").startswith(says)
+
+
+def test_a_folder_in_place_of_a_file(project: Project, run: Callable[..., Ended]) -> None:
+    (project.folder / "data.jsonl").mkdir()
+    assert "'data.jsonl' is a folder" in refuse(project, run, "path: data.jsonl")
+
+
+def test_a_pipe_in_place_of_a_file(project: Project, run: Callable[..., Ended]) -> None:
+    os.mkfifo(project.folder / "data.jsonl")
+    assert "data.jsonl: is not a regular file" in refuse(project, run, "path: data.jsonl")
+
+
+def test_a_file_that_is_not_there(project: Project, run: Callable[..., Ended]) -> None:
+    assert "there is no file 'data.jsonl'" in refuse(project, run, "path: data.jsonl")
+    assert "no file matches '*.jsonl'" in refuse(project, run, 'path: "*.jsonl"')
+    project.write("a.jsonl", '{"a": 1}')
+    (project.folder / "b.jsonl").symlink_to("gone.jsonl")
+    assert "there is no file 'b.jsonl'" in refuse(project, run, 'path: "*.jsonl"')
+
+
+def test_odd_data_from_standard_input(project: Project) -> None:
+    project.write("spec.yaml", spec('path: "-"'))
+    rows = [b'\xef\xbb\xbf{"a": 1.10}\r\n', b'\n{"a": "\\ud800"}', b'\n{"a": 1, "a": 2}']
+    for lines, code in ((rows[:2], 0), (rows, 2)):
+        (project.folder / "data").write_bytes(b"".join(lines))
+        with (project.folder / "data").open("rb") as stdin:
+            said = project.gptflow("run", "spec.yaml", "-q", stdin=stdin, code=code)
+    assert "stdin:4: an object has the name 'a' twice" in said
+    first, second = lines_of(project.folder / "out/rows.jsonl")
+    assert (first["a"], second["a"]) == (Number("1.10"), "\ud800")
+    assert len(project.asked()) == 2
+
+
+# ------------------------------------------------------------------ ids
+
+
+def test_an_id_that_two_rows_have(project: Project, run: Callable[..., Ended]) -> None:
+    project.write("data.jsonl", '{"id": 1}\n{"id": 2}\n{"id": 1.0}\n{"id": 2, "a": 3}\n')
+    said = refuse(project, run, "{path: data.jsonl, id: id}")
+    assert "data.jsonl:4 has the id of data.jsonl:2" in said
+    assert said.count("has the id of") == 1
+
+
+def test_a_row_without_its_id(project: Project, run: Callable[..., Ended]) -> None:
+    project.write("data.jsonl", '{"id": 0}\n{"ID": 1}\n')
+    said = refuse(project, run, "{path: data.jsonl, id: id}")
+    assert said.startswith("data.jsonl:2: the record has no column 'id', which source.id names")
+
+
+def test_an_id_that_is_null_or_empty(project: Project, run: Callable[..., Ended]) -> None:
+    project.write("data.jsonl", '{"id": null}\n{"id": ""}\n{"id": null}\n')
+    said = refuse(project, run, "{path: data.jsonl, id: id}")
+    assert "data.jsonl:3 has the id of data.jsonl:1" in said
+
+
+def test_ids_of_several_types(project: Project, run: Callable[..., Ended]) -> None:
+    ids = ["1", "1.0", '"1"', "true", "null", '""', "[1]", "9007199254740993", "9007199254740992"]
+    project.write("data.jsonl", "".join(f'{{"id": {id_}}}\n' for id_ in ids))
+    project.write("spec.yaml", spec("{path: data.jsonl, id: id}"))
+    assert run() == (0, "")
+    found = [row["id"] for row in lines_of(project.folder / "out/rows.jsonl")]
+    assert found == [exactly(id_) for id_ in ids]
