@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from gptflow.cli.main import main
+from gptflow.mock.log import LogEntry
+from gptflow.mock.scenario import Scenario
+from gptflow.mock.server import MockServer
 from tests.data.conftest import PACKERS
 from tests.faults.odd_data import CASES, Case, Kept, Refused
 from tests.project import Project, serving
@@ -380,3 +383,159 @@ def test_ids_of_several_types(project: Project, run: Callable[..., Ended]) -> No
     assert run() == (0, "")
     found = [row["id"] for row in lines_of(project.folder / "out/rows.jsonl")]
     assert found == [exactly(id_) for id_ in ids]
+
+
+# ------------------------------------------------------------------ while the run goes on
+
+ROWS = 30
+ROW_BYTES = 60_000
+"""More than a few of these are not read ahead."""
+CHANGED_AT = 5
+"""The request at which the file is changed: the run has read some rows beyond it, and not all."""
+
+
+def asking_text(path: str) -> str:
+    """A spec that asks with the text of the row, one row at a time."""
+    return spec(f"path: {path}", concurrency=1).replace("It has", "{{ text[:9] }} has")
+
+
+def row(number: int, word: str = "row") -> str:
+    text = f"{word} {number:02}".ljust(ROW_BYTES, ".")
+    return f'{{"text": "{text}"}}\n'
+
+
+class Changing:
+    """A folder with data.jsonl, and a server in whose sight the data is changed."""
+
+    def __init__(self, project: Project, run: Callable[..., Ended]) -> None:
+        self._project = project
+        self._run = run
+        self.path = project.folder / "data.jsonl"
+        self.path.write_text("".join(map(row, range(ROWS))))
+        project.write("spec.yaml", asking_text("data.jsonl"))
+
+    def run(self, change: Callable[[], object] = lambda: None) -> tuple[int, str, list[str]]:
+        """Runs once; the exit code, what was said, and the rows that were asked."""
+        asked: list[str] = []
+
+        def hear(entry: LogEntry) -> None:
+            asked.append(str(entry.user)[:9].rstrip("."))
+            if len(asked) == CHANGED_AT:
+                change()
+
+        with MockServer(Scenario.model_validate({"reply": "echo"}), on_request=hear) as server:
+            self._project.write_config("sk-test-1234567890", base_url=server.base_url)
+            code, said = self._run()
+        return code, said, asked
+
+    def rows(self) -> list[str]:
+        """The rows of the output."""
+        found = self._project.output("out/rows.jsonl")
+        assert all(row["seen"].startswith(row["text"][:9]) for row in found)
+        return [row["text"].rstrip(".") for row in found]
+
+
+def named(*numbers: int, word: str = "row") -> list[str]:
+    return [f"{word} {number:02}" for number in numbers]
+
+
+@pytest.fixture
+def changing(project: Project, run: Callable[..., Ended]) -> Changing:
+    return Changing(project, run)
+
+
+def test_rows_are_appended(changing: Changing) -> None:
+    def append() -> None:
+        with changing.path.open("a") as file:
+            file.writelines(map(row, range(ROWS, ROWS + 3)))
+
+    assert changing.run(append) == (0, "", named(*range(ROWS)))
+    assert changing.rows() == named(*range(ROWS))
+    assert changing.run() == (0, "", named(*range(ROWS, ROWS + 3)))
+    assert changing.rows() == named(*range(ROWS + 3))
+
+
+def test_rows_are_overwritten_with_the_same_size_and_time(changing: Changing) -> None:
+    def overwrite() -> None:
+        before = changing.path.stat()
+        with changing.path.open("r+") as file:
+            file.seek(25 * len(row(0)))
+            file.write(row(25, "new"))
+        os.utime(changing.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    code, said, asked = changing.run(overwrite)
+    assert (code, asked) == (2, named(*range(25)))
+    assert "the source changed since the run began: data.jsonl:26 is another row" in said
+    assert "Hint: run the same command again" in said
+    code, said, asked = changing.run()
+    assert (code, said, asked) == (0, "", ["new 25", *named(*range(26, ROWS))])
+    assert changing.rows() == [*named(*range(25)), "new 25", *named(*range(26, ROWS))]
+
+
+def test_rows_are_overwritten_after_the_run_with_the_same_size_and_time(
+    changing: Changing,
+) -> None:
+    changing.run()
+    before = changing.path.stat()
+    with changing.path.open("r+") as file:
+        file.write(row(0, "new"))
+    os.utime(changing.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert changing.run() == (0, "", ["new 00"])
+    assert changing.rows() == ["new 00", *named(*range(1, ROWS))]
+
+
+@pytest.mark.parametrize(
+    ("at", "says"),
+    [
+        (25 * len(row(0)), "it has fewer records"),
+        (25 * len(row(0)) + 100, "data.jsonl:26: not valid JSON: unterminated string"),
+    ],
+)
+def test_the_file_is_cut_off(changing: Changing, at: int, says: str) -> None:
+    code, said, asked = changing.run(lambda: os.truncate(changing.path, at))
+    assert (code, asked) == (2, named(*range(25)))
+    assert f"the source changed since the run began: {says}" in said
+    os.truncate(changing.path, 25 * len(row(0)))
+    assert changing.run() == (0, "", [])
+    assert changing.rows() == named(*range(25))
+
+
+def test_another_file_takes_its_name(changing: Changing) -> None:
+    def replace() -> None:
+        new = changing.path.with_name("new")
+        new.write_text("".join(row(number, "new") for number in range(ROWS)))
+        new.replace(changing.path)
+
+    assert changing.run(replace) == (0, "", named(*range(ROWS)))
+    assert changing.rows() == named(*range(ROWS))
+    assert changing.run() == (0, "", named(*range(ROWS), word="new"))
+
+
+def test_the_file_is_removed(changing: Changing) -> None:
+    assert changing.run(changing.path.unlink) == (0, "", named(*range(ROWS)))
+    assert changing.rows() == named(*range(ROWS))
+
+
+def test_a_later_file_is_removed(changing: Changing, project: Project) -> None:
+    project.write("later.jsonl", row(ROWS))
+    project.write("spec.yaml", asking_text("[data.jsonl, later.jsonl]"))
+    code, said, asked = changing.run((project.folder / "later.jsonl").unlink)
+    assert (code, asked) == (2, named(*range(ROWS)))
+    assert "the source changed since the run began: later.jsonl: no such file" in said
+    project.write("later.jsonl", row(ROWS))
+    assert changing.run() == (0, "", named(ROWS))
+
+
+def test_a_pattern_gains_a_file(changing: Changing, project: Project) -> None:
+    project.write("spec.yaml", asking_text('"*.jsonl"'))
+    assert changing.run(lambda: project.write("a.jsonl", row(0, "new")))[2] == named(*range(ROWS))
+    assert changing.rows() == named(*range(ROWS))
+    assert changing.run() == (0, "", ["new 00"])
+    assert changing.rows() == ["new 00", *named(*range(ROWS))]
+
+
+def test_rows_change_places_between_two_runs(changing: Changing) -> None:
+    changing.run()
+    changing.path.write_text("".join(map(row, reversed(range(ROWS)))))
+    assert changing.run() == (0, "", [])
+    assert changing.rows() == named(*reversed(range(ROWS)))
