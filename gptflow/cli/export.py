@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import click
 
@@ -15,6 +17,7 @@ from gptflow.runner.prepare import STORE_FOLDER
 from gptflow.runner.server import MOCK
 from gptflow.runner.words import counted
 from gptflow.spec.model import OutputFormat
+from gptflow.spec.showable import showable
 
 
 @click.command("export")
@@ -69,15 +72,33 @@ def command(
         raise UsageError(f"no store {store}, and no {path}", hint="gptflow runs lists the stores")
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else None
     if output is None:
-        stream = sys.stdout.buffer
+        stream = _standard_output()
         exported = export_rows(
             path, stream, file_format, run_id=run_id, columns=wanted, csv_safe=csv_safe
         )
     else:
         exported = export_file(path, output, run_id=run_id, columns=wanted, csv_safe=csv_safe)
     for line in _report(exported):
-        click.echo(line, err=True)
+        click.echo(showable(line), err=True)
     return 0
+
+
+def _standard_output() -> BinaryIO:
+    return cast("BinaryIO", _Terminal()) if sys.stdout.isatty() else sys.stdout.buffer
+
+
+class _Terminal(io.RawIOBase):
+    """Standard output where a person looks at it: what rows hold must not command the terminal."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        sys.stdout.write(showable(bytes(data).decode(errors="replace")))
+        return len(data)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def _report(exported: Exported) -> Iterator[str]:

@@ -16,6 +16,7 @@ from gptflow.engine.config import find_config
 from gptflow.engine.probe import KeyReport, probe_keys
 from gptflow.errors import ConfigError
 from gptflow.runner.words import counted, token_count
+from gptflow.spec.showable import showable, showable_json
 
 
 @click.command("keys")
@@ -51,13 +52,13 @@ def command(config: Path | None, ask: str | None, *, as_json: bool) -> int:
             "export OPENAI_API_KEY=...",
         )
     for note in found.notes:
-        click.echo(note, err=True)
+        click.echo(showable(note), err=True)
     reports = asyncio.run(probe_keys(found.keys, ask=ask))
     if as_json:
-        click.echo(_json(reports))
+        click.echo(showable_json(_json(reports)))
     else:
-        click.echo(f"{found.origin}: {_count(reports)}\n")
-        click.echo("\n".join([*_table(reports), *_reasons(reports)]))
+        click.echo(showable(f"{found.origin}: {_count(reports)}\n"))
+        click.echo(showable("\n".join([*_table(reports), *_reasons(reports)])))
     works = [report.works for report in reports]
     if any(works) and not (ask or as_json):
         click.echo("\nnext: gptflow keys --ask MODEL also tells whether quota is left")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from gptflow import __version__
 from gptflow.cli.stream import attach_missing, detach_broken
 from gptflow.errors import GptflowError
 from gptflow.runner.signals import Interrupted, raising_signals
+from gptflow.spec.showable import showable
 
 VERBS = ("run", "validate", "preview", "export", "runs", "doctor", "keys", "schema", "init", "mock")
 """The verbs in the order that --help lists them; each is gptflow.cli.VERB:command."""
@@ -114,8 +116,7 @@ def _call(arguments: Sequence[str]) -> int:
     try:
         result: Any = command.main(arguments, prog_name="gptflow", standalone_mode=False)
     except click.ClickException as error:
-        with suppress(OSError):
-            error.show()
+        _tell(_shown(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
         return _interrupted(_interruption(error))
@@ -163,7 +164,14 @@ def _unforeseen(bug: Exception, arguments: Sequence[str], *, debug: bool) -> int
 def _tell(text: str) -> None:
     """Says something on standard error; where nobody listens the exit code has to do."""
     with suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(showable(text), err=True)
+
+
+def _shown(error: click.ClickException) -> str:
+    """What click shows of a mistake on the command line."""
+    shown = io.StringIO()
+    error.show(file=shown)
+    return shown.getvalue().rstrip("\n")
 
 
 def _traceback() -> str:

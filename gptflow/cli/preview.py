@@ -15,6 +15,7 @@ from gptflow.pipeline.plan import Plan
 from gptflow.pipeline.token_estimate import estimate_tokens
 from gptflow.records import Call, Row
 from gptflow.runner.prepare import prepare
+from gptflow.spec.showable import showable
 
 
 @click.command("preview")
@@ -59,7 +60,7 @@ def _lines(plan: Plan, row: Row) -> Iterator[str]:
     try:
         call = next(converse(plan, row), None)
     except RowFailed as failed:
-        yield f"  cannot be asked: {failed.failure.message}"
+        yield f"  cannot be asked: {showable(failed.failure.message)}"
         return
     except StopIteration:
         call = None
@@ -76,7 +77,7 @@ def _lines(plan: Plan, row: Row) -> Iterator[str]:
 def _call_lines(call: Call) -> Iterator[str]:
     tokens = estimate_tokens(call.messages)
     params = "".join(f" {name}={value}" for name, value in call.params.items())
-    yield f"  step {call.step}: {call.model}{params}, about {tokens:,} tokens"
+    yield showable(f"  step {call.step}: {call.model}{params}, about {tokens:,} tokens")
     for message in call.messages:
         yield click.style(f"  {message['role']}", dim=True)
         yield from (f"    {printable(line)}" for line in message["content"].split("\n"))

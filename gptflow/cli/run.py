@@ -24,6 +24,7 @@ from gptflow.runner.progress import choose_display
 from gptflow.runner.runner import Runner, RunOptions
 from gptflow.runner.server import ServerChoice
 from gptflow.runner.summary import RunSummary
+from gptflow.spec.showable import showable, showable_json
 
 
 @click.command("run", cls=OptionalWeights)
@@ -69,7 +70,7 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     display = choose_display(sys.stderr, quiet=quiet)
     summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
     if as_json and summary.message:
-        click.echo(f"stopped: {summary.message}", err=True)
+        click.echo(showable(f"stopped: {summary.message}"), err=True)
     again = command_line(spec, choice, overrides, store)
     text = _json(summary) if as_json else report(summary, again)
     with suppress(OSError):  # what came of the run does not change where nobody reads of it
@@ -78,4 +79,4 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
 
 
 def _json(summary: RunSummary) -> str:
-    return json.dumps(summary.as_json(), ensure_ascii=False) + "\n"
+    return showable_json(json.dumps(summary.as_json(), ensure_ascii=False)) + "\n"

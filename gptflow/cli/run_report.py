@@ -13,6 +13,7 @@ from gptflow.pipeline.texts import shown_path
 from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.words import counted, money, token_count
+from gptflow.spec.showable import showable
 from gptflow.spec.veil import veiled_change
 
 REASONS_SHOWN = 3
@@ -21,7 +22,7 @@ REASON_CHARS = 60
 
 def report(summary: RunSummary, again: Sequence[str]) -> str:
     """The report as text. `again` are the words of the command that works on this run again."""
-    return "\n".join(_lines(summary, again)) + "\n"
+    return "".join(f"{showable(line)}\n" for line in _lines(summary, again))
 
 
 def command_line(

@@ -11,6 +11,7 @@ import click
 from gptflow.cli.options import debug_option
 from gptflow.errors import StoreError, UsageError
 from gptflow.runner.prepare import STORE_FOLDER
+from gptflow.spec.showable import showable, showable_json
 from gptflow.store.reader import StoreReader
 
 
@@ -39,18 +40,18 @@ def command(stores: tuple[Path, ...], *, as_json: bool) -> int:
             unreadable.append(error)
     click.echo(_json(rows) if as_json else "".join(map(_line, rows)), nl=False)
     for problem in unreadable:
-        click.echo(str(problem), err=True)
+        click.echo(showable(str(problem)), err=True)
     return 2 if unreadable else 0
 
 
 def _json(rows: list[dict[str, object]]) -> str:
-    return json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
+    return showable_json(json.dumps(rows, ensure_ascii=False, indent=1)) + "\n"
 
 
 def _line(row: dict[str, object]) -> str:
     server = f" ({row['server']})" if row["server"] else ""
     why = str(row["stop_reason"]).partition("\n")[0]
-    return (
+    return showable(
         f"{row['name']}  run {row['run']}  {row['began']}  {row['status']}{server}:"
         f" {row['done']:,} of {row['rows']:,} rows done, {row['failed']:,} failed"
         f"{f'; {why}' if why else ''}\n"

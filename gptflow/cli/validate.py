@@ -11,6 +11,7 @@ from gptflow.cli.options import debug_option, set_option, spec_argument
 from gptflow.errors import SpecError
 from gptflow.runner.prepare import prepare
 from gptflow.runner.words import counted
+from gptflow.spec.showable import showable, showable_json
 
 
 @click.command("validate")
@@ -45,8 +46,8 @@ def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
             }
             for problem in problems
         ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=1))
+        click.echo(showable_json(json.dumps(rows, ensure_ascii=False, indent=1)))
         return 2 if problems else 0
     steps, fields = counted(len(plan.steps), "step"), ", ".join(plan.fields) or "none"
-    click.echo(f"{spec}: no problems ({steps}, fields: {fields})")
+    click.echo(showable(f"{spec}: no problems ({steps}, fields: {fields})"))
     return 0

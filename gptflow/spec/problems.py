@@ -8,10 +8,9 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gptflow.spec.showable import is_showable, showable
+
 _LINE_END = re.compile(r"[\r\n]|\Z")
-_NOT_DRAWN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Control characters, lone surrogates and separators of lines."""
-_DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SHOWN_CHARS = 120
 """How much of a long line is shown."""
 _LEAD_CHARS = 40
@@ -60,7 +59,9 @@ class Problem:
             lines += [f"{self.place.line:>5} | {line}", f"      | {carets}"]
         if self.hint:
             lines.append(f"Hint: {self.hint}")
-        return "\n".join(map(_showable, lines))
+        return "\n".join(
+            showable(line).replace("\n", "\N{REPLACEMENT CHARACTER}") for line in lines
+        )
 
 
 def place_in_text(file: str, text: str, offset: int, length: int = 1) -> Place:
@@ -111,20 +112,9 @@ def _line_and_carets(place: Place) -> tuple[str, str]:
     return line, indent + carets
 
 
-def _showable(line: str) -> str:
-    """The line without what a terminal would do more with than draw it."""
-    return "".join(char if _is_showable(char) else "\N{REPLACEMENT CHARACTER}" for char in line)
-
-
-def _is_showable(char: str) -> bool:
-    if char == "\t":
-        return True
-    return unicodedata.category(char) not in _NOT_DRAWN and char not in _DIRECTIONS
-
-
 def _width(char: str) -> int:
     """Columns that a character takes in a terminal."""
-    if char == "\t" or not _is_showable(char):
+    if char == "\t" or not is_showable(char):
         return 1
     if unicodedata.combining(char) or unicodedata.category(char) in {"Mn", "Me", "Cf"}:
         return 0
