@@ -1,11 +1,12 @@
-"""The promises that a run keeps under faults, read off the log of the simulator and the output."""
+"""The promises that a run keeps under faults, read off the simulator's log and the output."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ Line = dict[str, Any]
 
 SLACK_S = 1.0
 """How late a busy machine may be."""
-UNASKED_LIMIT = 4
-"""The calls that an unknown key begins with: so many may be on their way when it is refused."""
+LONGEST_BACKOFFS_S = 60.0
+"""Rests of keys, turns in the line and backoffs of one call, all together."""
+MOST_REASONS = 12
+"""The reasons that are printed."""
+ANSWERS = ("Row {number}.", "a\x00b", "a\ufffdb")
+"""What a row may be answered: the echo of its prompt, or one of two odd contents."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,17 @@ class Mix:
     calls: int
     attempts: int
     timeout_s: float
-    deadly: dict[str, str]
+    deadly: Mapping[str, str]
     """The failures that take a key away, by the last four characters of the key."""
     uncharged: frozenset[str]
     """The failures that are no attempt of a call."""
+    good: frozenset[str]
+    """The failures that are an answer all the same."""
     drawn: frozenset[str]
     """The failures that were to be drawn."""
-    gone_s: tuple[float, float]
-    """From when on and how long the server was gone, counted from the first request."""
+    gone_s: float
+    """When the server was gone, counted from the first request."""
+    back_s: float
 
 
 @dataclass(frozen=True)
@@ -39,25 +47,37 @@ class Evidence:
     """What a run has left."""
 
     exit_code: int
+    said: Line
+    """What the run printed."""
     log: list[Line]
     """The simulator's lines, in the order of arrival."""
     done: list[Line]
     failed: list[Line]
-    said: Line
-    """What the run printed."""
 
     @classmethod
     def read(cls, folder: Path, exit_code: int, printed: str) -> Evidence:
         """All that is in the folder of a run."""
         log = sorted(_lines(folder / "log.jsonl"), key=lambda line: int(line["number"]))
-        said = json.loads(printed) if printed else {}
         done, failed = _lines(folder / "out.jsonl"), _lines(folder / "out.failed.jsonl")
-        return cls(exit_code, log, done, failed, said)
+        return cls(exit_code, json.loads(printed or "{}"), log, done, failed)
+
+    @cached_property
+    def by_call(self) -> dict[str, list[Line]]:
+        """The requests of each call, in their order."""
+        calls: dict[str, list[Line]] = defaultdict(list)
+        for line in self.log:
+            calls[line["user"]].append(line)
+        return calls
 
     @property
-    def began(self) -> float:
-        """When the first request came."""
-        return float(self.log[0]["time"])
+    def longest_attempt_s(self) -> float:
+        """From a request's arrival to its answer, or until the client gave it up."""
+        return max(float(line["latency_s"]) for line in self.log)
+
+    @property
+    def longest_call_s(self) -> float:
+        """From a call's first request to its last."""
+        return max(float(c[-1]["time"] - c[0]["time"]) for c in self.by_call.values())
 
 
 def _lines(path: Path) -> list[Line]:
@@ -67,6 +87,7 @@ def _lines(path: Path) -> list[Line]:
 def broken_promises(mix: Mix, run: Evidence) -> Iterator[str]:
     """Each promise that the run has not kept."""
     yield from _accounted(mix, run)
+    yield from _explained(run)
     yield from _tried(mix, run)
     yield from _in_time(mix, run)
     yield from _keys_left_alone(mix, run)
@@ -76,9 +97,7 @@ def broken_promises(mix: Mix, run: Evidence) -> Iterator[str]:
 
 
 def _accounted(mix: Mix, run: Evidence) -> Iterator[str]:
-    """Every row is done or failed, once, in input order, with its own answer or a reason."""
-    if run.exit_code != (1 if run.failed else 0):
-        yield f"the run ended with {run.exit_code}"
+    """Every row is done or failed, once and in input order, and the exit code says so."""
     done = [line["number"] for line in run.done]
     failed = [line["row"]["number"] for line in run.failed]
     if sorted(done + failed) != list(range(mix.calls)):
@@ -87,90 +106,94 @@ def _accounted(mix: Mix, run: Evidence) -> Iterator[str]:
         yield "the rows are out of order"
     if (run.said.get("done"), run.said.get("failed")) != (len(done), len(failed)):
         yield f"the run counts otherwise: {run.said}"
-    foreign = [line for line in run.done if not _is_own(line)]
-    if foreign:
-        yield f"{len(foreign)} rows have another row's answer, such as {foreign[0]}"
-    mute = [e for e in run.failed if not (e["error"]["kind"] and e["error"]["message"])]
-    if mute:
-        yield f"{len(mute)} rows failed without a reason, such as {mute[0]}"
+    if run.exit_code != (1 if failed else 0):
+        yield f"the run ended with {run.exit_code}"
 
 
-def _is_own(line: Line) -> bool:
-    """Whether a row's answer is the echo of its prompt, or one that the simulator spoilt."""
-    return line["answer"] in (f"Row {line['number']}.", "a\x00b", "a\ufffdb")
+def _explained(run: Evidence) -> Iterator[str]:
+    """A done row has its own answer, a failed one its reason."""
+    for line in run.done:
+        if line["answer"] not in [answer.format(**line) for answer in ANSWERS]:
+            yield f"a row has another row's answer: {line}"
+    for line in run.failed:
+        if not (line["error"]["kind"] and line["error"]["message"]):
+            yield f"a row failed without a reason: {line}"
 
 
 def _tried(mix: Mix, run: Evidence) -> Iterator[str]:
-    """No call was charged more attempts than it may have, and none was asked once it was over."""
-    spent = [line for line in run.failed if line["error"]["attempts"] > mix.attempts]
-    if spent:
-        yield f"{len(spent)} rows were tried more than {mix.attempts} times"
-    gone_s, gone_for_s = mix.gone_s
-    for user, lines in _by_call(run.log).items():
-        # What failed shortly before the server was gone is the outage's, and given back.
-        charged = [
-            line
-            for line in lines
-            if line["failure"] not in mix.uncharged
-            and not gone_s - mix.timeout_s - SLACK_S
-            <= line["time"] - run.began
-            <= gone_s + gone_for_s + 60
-        ]
-        if len(charged) > mix.attempts:
-            yield f"{user} was asked {len(charged)} times"
+    """No call is charged more attempts than it may have, or asked again once it is answered."""
+    for line in run.failed:
+        if line["error"]["attempts"] > mix.attempts:
+            yield f"a row was tried too often: {line}"
+    for user, lines in run.by_call.items():
+        # What failed while the server was about to go is no attempt, and may not have arrived.
+        sure = [line for line in lines if not _is_at_outage(mix, run, line)]
+        charged = sum(line["failure"] not in mix.uncharged for line in sure)
+        if charged > mix.attempts:
+            yield f"{user} was asked {charged} times"
+        paid = [line for line in sure if _is_answered(mix, line)]
+        if paid and paid[0] is not lines[-1]:
+            yield f"{user} was asked again although it was answered"
 
 
-def _by_call(log: Iterable[Line]) -> dict[str, list[Line]]:
-    calls: dict[str, list[Line]] = defaultdict(list)
-    for line in log:
-        calls[str(line["user"])].append(line)
-    return calls
+def _is_at_outage(mix: Mix, run: Evidence, line: Line) -> bool:
+    since_s = line["time"] - run.log[0]["time"]
+    margin_s = mix.timeout_s + SLACK_S
+    # The last call that tries before the server is back tells what it missed soon after.
+    return bool(mix.gone_s - margin_s <= since_s <= mix.back_s * 1.25 + 5 + margin_s)
 
 
-def longest_attempt_s(run: Evidence) -> float:
-    """From a request's arrival to its answer, or until the client gave it up."""
-    return max(float(line["latency_s"]) for line in run.log)
-
-
-def longest_call_s(run: Evidence) -> float:
-    """From a call's first request to its last."""
-    return max(float(c[-1]["time"] - c[0]["time"]) for c in _by_call(run.log).values())
+def _is_answered(mix: Mix, line: Line) -> bool:
+    is_good = line["failure"] is None or line["failure"] in mix.good
+    return bool(line["status"] == 200 and is_good and line["answered"])
 
 
 def _in_time(mix: Mix, run: Evidence) -> Iterator[str]:
     """Nothing hangs past its timeout."""
-    if longest_attempt_s(run) > mix.timeout_s + SLACK_S:
-        yield f"an attempt took {longest_attempt_s(run):.1f} s of {mix.timeout_s:g} s"
+    if run.longest_attempt_s > mix.timeout_s + SLACK_S:
+        yield f"an attempt took {run.longest_attempt_s:.1f} s of {mix.timeout_s:g} s"
+    away_s = (mix.back_s - mix.gone_s) * 1.25 + 5
+    most_s = away_s + mix.attempts * mix.timeout_s + LONGEST_BACKOFFS_S
+    if run.longest_call_s > most_s:
+        yield f"a call took {run.longest_call_s:.0f} s"
 
 
 def _keys_left_alone(mix: Mix, run: Evidence) -> Iterator[str]:
     """A key that is out of service is asked no more than was on its way by then."""
-    refused: dict[str, float] = {}
-    after: Counter[str] = Counter()
+    refused_at: dict[str, float] = {}
     for line in run.log:
-        key = str(line["key"])
-        if line["failure"] != mix.deadly.get(key, ""):
-            continue
-        if key not in refused:
-            refused[key] = line["time"] + line["latency_s"]
-            continue
-        after[key] += 1
-        if line["time"] > refused[key] + SLACK_S:
-            yield f"a key was asked {line['time'] - refused[key]:.1f} s after {line['failure']}"
-    for key, count in after.items():
-        if count > UNASKED_LIMIT:
-            print(key, count)  # XXX
+        key = line["key"]
+        if key in refused_at and line["time"] > refused_at[key] + SLACK_S:
+            late_s = line["time"] - refused_at[key]
+            yield f"a key was asked {late_s:.1f} s after {mix.deadly[key]}"
+        if key in mix.deadly and line["failure"] == mix.deadly[key]:
+            refused_at.setdefault(key, line["time"] + line["latency_s"])
 
 
 def print_figures(mix: Mix, run: Evidence) -> None:
-    """The failures by kind and what became of the rows."""
-    shares = Counter(str(line["failure"]) for line in run.log if line["failure"])
-    for name, count in sorted(shares.items()):
-        print(f"  {name:<28}{count:>7,}{count / len(run.log):>9.2%}")
-    refused = sum(line["status"] == 429 and line["failure"] in mix.uncharged for line in run.log)
+    """The failures by kind, what became of the rows, and the longest times."""
+    requests = len(run.log)
+    drawn = Counter(line["failure"] for line in run.log if line["failure"])
+    for name, count in sorted(drawn.items()):
+        print(f"  {name:<28}{count:>7,}{count / requests:>9.2%}")
+    refused = sum(line["failure"] in mix.uncharged for line in run.log)
     print(
-        f"{len(run.log):,} requests, {sum(shares.values()) / len(run.log):.1%} of them failed; refused {refused / len(run.log):.2%}"
+        f"{requests:,} requests, of which {drawn.total() / requests:.1%} failed in "
+        f"{len(drawn)} ways; refused for a limit or a key {refused / requests:.2%}"
     )
-    reasons = Counter(line["error"]["kind"] for line in run.failed)
-    print(f"done {len(run.done):,}, failed {len(run.failed):,}: {dict(reasons)}")
-    print(f"longest attempt {longest_attempt_s(run):.2f} s, call {longest_call_s(run):.1f} s")
+    print(f"done {len(run.done):,}, failed {len(run.failed):,}:")
+    reasons = Counter((line["error"]["kind"], _start(line)) for line in run.failed)
+    for (kind, message), count in reasons.most_common(MOST_REASONS):
+        print(f"  {count:>7,}  {kind}: {message}")
+    if len(reasons) > MOST_REASONS:
+        others = reasons.total() - sum(count for _, count in reasons.most_common(MOST_REASONS))
+        print(f"  {others:>7,}  for {len(reasons) - MOST_REASONS} other reasons")
+    print(
+        f"longest attempt {run.longest_attempt_s:.2f} s of {mix.timeout_s:g} s, longest call "
+        f"{run.longest_call_s:.0f} s; the server was gone for {mix.back_s - mix.gone_s:.0f} s; "
+        f"{run.said.get('wall_s', 0):.0f} s in all"
+    )
+
+
+def _start(line: Line) -> str:
+    return str(line["error"]["message"]).partition("\n")[0][:70]
