@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -95,6 +96,17 @@ class Scene:
             **options,
         )
 
+    def shell(self, script: str) -> subprocess.Popen[str]:
+        """Starts a script in bash."""
+        return subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def run(self, **options: Any) -> subprocess.Popen[str]:
         """Starts the run."""
         return self.start("-m", "gptflow", "run", "spec.yaml", **options)
@@ -105,6 +117,24 @@ class Scene:
         told = "".join(process.communicate(timeout=60))
         assert process.returncode == -signal.SIGKILL, f"{point} was not reached: {told}"
         self.look()
+
+    def signal_at(self, point: str) -> tuple[int, str]:
+        """Runs with a signal, that may be survived, at a point; the exit code and what it said."""
+        process = self.start(str(LAUNCHER), point, "run", "spec.yaml", "--quiet")
+        told = "".join(process.communicate(timeout=60))
+        assert "Traceback" not in told
+        self.look()
+        return process.returncode, told
+
+    def call_at(self, number: int, action: Callable[[], None]) -> None:
+        """Has something done, in the server's thread, as a request arrives; counted from 1."""
+        arrivals = itertools.count(1)
+
+        def arrive() -> None:
+            if next(arrivals) == number:
+                action()
+
+        self.on_arrival = arrive
 
     def look(self) -> None:
         """Checks all that must hold of what a process has left."""

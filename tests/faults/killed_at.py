@@ -1,12 +1,13 @@
-"""Runs `gptflow` in this interpreter until a named point, where SIGKILL ends it.
+"""Runs `gptflow` in this interpreter until a named point, where a signal ends it.
 
     python tests/faults/killed_at.py 'after sqlite3:Connection.executemany #3' run spec.yaml
 
-A point is `WHEN MODULE:NAME [in MODULE:NAME] [~TEXT] [#N]`. WHEN is before, after or during: as
-the function is called, as it comes back, or in a thread of its own a moment after the call, so
-that it strikes inside of what C does. `in` names the function that calls it; TEXT stands in the
-line of the call, or in a text among the caller's variables. The N-th time counts, the first one if
-it is not given. A coroutine comes back each time that it waits.
+A point is `[SIGNAL] WHEN MODULE:NAME [in MODULE:NAME] [~TEXT] [#N]`. The signal is SIGKILL if none
+is given. WHEN is before, after or during: as the function is called, as it comes back, or in a
+thread of its own a moment after the call, so that it strikes inside of what C does. `in` names the
+function that calls it; TEXT stands in the line of the call, or in a text among the caller's
+variables. The N-th time counts, the first one if it is not given. A coroutine comes back each time
+that it waits.
 
 Nothing inside gptflow knows of this: Python tells a profile function of all calls, those of C
 included. A point that is not reached changes nothing; the exit status shows it.
@@ -25,7 +26,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 DURING_S = 0.0002
 """From the call to the kill, where it is to strike inside of it."""
@@ -36,8 +37,8 @@ EVENTS = {
 }
 """Of Python's own functions, and of those of C."""
 POINT = re.compile(
-    r"(?P<when>before|after|during) (?P<name>\S+:\S+)(?: in (?P<caller>\S+:\S+))?"
-    r"(?: ~(?P<text>.+?))?(?: #(?P<count>\d+))?"
+    r"(?:(SIG[A-Z]+) )?(before|after|during) (\S+:\S+)(?: in (\S+:\S+))?"
+    r"(?: ~(.+?))?(?: #(\d+))?"
 )
 PRELOADED = ("gptflow.cli.run", "gptflow.engine.engine", "gptflow.runner.runner")
 """Imported before the profile function is set, which slows down all that it sees."""
@@ -47,6 +48,7 @@ PRELOADED = ("gptflow.cli.run", "gptflow.engine.engine", "gptflow.runner.runner"
 class Point:
     """Where a process is to be killed."""
 
+    signal: signal.Signals
     when: str
     name: str
     caller: str | None
@@ -58,8 +60,8 @@ class Point:
         found = POINT.fullmatch(text)
         if found is None:
             sys.exit(f"no point: {text!r}")
-        when, name, caller, marked, count = found.groups()
-        return cls(when, name, caller, marked, int(count or 1))
+        sent, when, name, caller, marked, count = found.groups()
+        return cls(signal.Signals[sent or "SIGKILL"], when, name, caller, marked, int(count or 1))
 
 
 Profile = Callable[[FrameType, str, Any], None]
@@ -114,10 +116,13 @@ class Countdown:
 
 
 def strike(point: Point) -> None:
+    def send() -> None:
+        os.kill(os.getpid(), point.signal)
+
     if point.when == "during":
-        threading.Timer(DURING_S, die).start()
+        threading.Timer(DURING_S, send).start()
     else:
-        die()
+        send()
 
 
 def c_name(function: Any) -> str:
@@ -126,11 +131,6 @@ def c_name(function: Any) -> str:
     if owner is None or isinstance(owner, type(sys)):
         return f"{function.__module__}:{function.__name__}"
     return f"{type(owner).__module__}:{function.__qualname__}"
-
-
-def die() -> NoReturn:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("nothing survives SIGKILL")
 
 
 def main() -> None:

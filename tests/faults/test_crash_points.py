@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +19,10 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         yield made
 
 
+MIGRATE = "gptflow.store.migration:migrate"
 BEFORE_THE_FIRST_CALL = {
     "within the first migration": "during sqlite3:Connection.executescript",
-    "between two migrations": "after sqlite3:Connection.executescript in gptflow.store.migration:migrate",
+    "between two migrations": f"after sqlite3:Connection.executescript in {MIGRATE}",
     "as the run is written down": "after gptflow.store.run:insert_run",
     "between ledger rows and their commit": "after gptflow.store.ledger:insert_rows",
     "between two parts of the ledger": "before gptflow.store.ledger:number_duplicates",
@@ -66,16 +66,9 @@ def test_a_run_killed_as_a_request_arrives_asks_again_only_those_in_flight(
     scene: Scene, number: int
 ) -> None:
     process = scene.run()
-    arrived = iter(range(1, CALLS + 1))
-
-    def strike() -> None:
-        if next(arrived) == number:
-            os.kill(process.pid, signal.SIGKILL)
-
-    scene.on_arrival = strike
+    scene.call_at(number, process.kill)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
-    scene.on_arrival = lambda: None
     scene.look()
     scene.finish()
     assert scene.asked_again() <= CONCURRENCY
