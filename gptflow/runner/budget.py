@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,7 +34,12 @@ class Budget:
     """Says when a limit is reached. That happens once: the first one counts."""
 
     def __init__(
-        self, limits: LimitsSpec, tally: Tally, clock: Callable[[], float] = time.monotonic
+        self,
+        limits: LimitsSpec,
+        tally: Tally,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        simulated: bool = False,
     ) -> None:
         """Begin to count time.
 
@@ -41,9 +47,11 @@ class Budget:
             limits: the spec's.
             tally: what the run has counted.
             clock: seconds. A monotonic one: nobody means to stop a run by setting the clock.
+            simulated: whether the money is not real.
         """
         self.reached: Reached | None = None
         self._limits = limits
+        self._simulated = simulated
         self._percent = limits.failed_percent
         self._tally = tally
         self._clock = clock
@@ -102,8 +110,40 @@ class Budget:
         )
         self.reach(Reached("limits.failed_rows", stop, ("--retry", "failed")))
 
+    def reach_cost(self, spent_usd: float, reserved_usd: float, next_usd: float) -> RunStopped:
+        """There is no room for a call that may cost `next_usd`; gives why the run stops.
+
+        `reserved_usd`: for the calls in flight.
+        """
+        limit_usd = self._limits.cost_usd or 0.0
+        more = f"limits.cost_usd={_raised(limit_usd, spent_usd + next_usd)}"
+        spent = f"{_usd(spent_usd)} of {_usd(limit_usd)}{' (simulated)' * self._simulated} spent"
+        if reserved_usd:
+            spent += f", about {_usd(reserved_usd)} in flight"
+        stop = RunStopped(
+            f"limits.cost_usd is reached: {spent}; the next call may cost {_usd(next_usd)}",
+            hint=f"raise it to go on: --set {more}",
+        )
+        self.reach(Reached("limits.cost_usd", stop, ("--set", more)))
+        return stop
+
     def reach(self, reached: Reached) -> None:
         """Stops the run for a limit."""
         if self.reached is None:
             self.reached = reached
             self._fallen.set()
+
+
+def _usd(usd: float) -> str:
+    """Money to the digit that matters: $12.50, $0.05, $0.0375, $0.000012."""
+    if usd >= 1 or not usd:
+        return f"${usd:,.2f}"
+    digits = f"{usd:.{2 - math.floor(math.log10(usd))}f}".rstrip("0")
+    return f"${digits:0<4}"
+
+
+def _raised(limit_usd: float, needed_usd: float) -> str:
+    """The double, or more where that is not enough, as a person would write it."""
+    usd = 2 * (limit_usd if limit_usd >= needed_usd / 2 else needed_usd)
+    digit = 10.0 ** math.floor(math.log10(usd))
+    return f"{math.ceil(usd / digit - 1e-9) * digit:.12g}"

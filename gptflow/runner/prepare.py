@@ -18,6 +18,7 @@ from gptflow.errors import DataError, SpecError, UsageError
 from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
+from gptflow.runner.price import Prices, unpriced
 from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.spec.companion import companions, simulated_path
 from gptflow.spec.load import Draft, read_spec
@@ -113,8 +114,10 @@ def prepare(
     if draft.spec is None:
         raise SpecError(draft.problems)
     source, columns = _source(draft, stdin)
-    server = choice.name if choice else ""
-    plan = compile_plan(draft.spec, columns=columns, server=server, known=draft.problems)
+    server, known = choice.name if choice else "", draft.problems
+    if not (choice and choice.local):
+        known = [*known, *unpriced(draft.spec, Prices(draft.spec.limits.prices))]
+    plan = compile_plan(draft.spec, columns=columns, server=server, known=known)
     assert source is not None  # a source that cannot be opened is a problem, or was raised
     config = choice.find_config(os.environ) if choice else None
     return Prepared(draft.spec, plan, source, choice or ServerChoice(), config)

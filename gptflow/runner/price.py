@@ -1,30 +1,112 @@
-"""What tokens cost, by the price list of genai-prices. Asked on a timer, never per row."""
+"""What tokens cost: as the spec says, else by the price list of genai-prices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from gptflow.runner.tally import TokenCount
+from gptflow.spec.limits import PriceSpec
+from gptflow.spec.model import Spec
+from gptflow.spec.problems import Problem
+
+_MILLION = 1_000_000
+_PROBE_TOKENS = 1_000
+"""So few that no provider's price for long prompts is met."""
 
 
-def cost_usd(tokens: Mapping[str, TokenCount]) -> float | None:
-    """The price of the tokens, in US dollars; None where a model has no known price.
+class Price(NamedTuple):
+    """What a model costs, in US dollars a token."""
 
-    Importing genai-prices takes a quarter of a second, so it is done when a price is first asked.
+    input_usd: float
+    output_usd: float
+    cached_usd: float
+    """Of a prompt's token that was in the provider's cache."""
+
+    @classmethod
+    def told(cls, price: PriceSpec) -> Price:
+        """The price that a spec tells."""
+        cached = price.input if price.cached_input is None else price.cached_input
+        return cls(price.input / _MILLION, price.output / _MILLION, cached / _MILLION)
+
+    def prompt_usd(self, count: TokenCount) -> float:
+        """What prompts cost."""
+        return (count.prompt - count.cached) * self.input_usd + count.cached * self.cached_usd
+
+    def usd(self, count: TokenCount) -> float:
+        """What prompts and replies cost."""
+        return self.prompt_usd(count) + count.completion * self.output_usd
+
+
+class Prices:
+    """The prices of models. Each is looked up once."""
+
+    def __init__(self, told: Mapping[str, PriceSpec] | None = None) -> None:
+        """`told`: prices by model, which win over the list."""
+        self._prices: dict[str, Price | None] = {
+            model: Price.told(price) for model, price in (told or {}).items()
+        }
+
+    def of(self, model: str) -> Price | None:
+        """What a model costs; None where nobody knows."""
+        if model not in self._prices:
+            self._prices[model] = _listed(model)
+        return self._prices[model]
+
+    def cost_usd(self, tokens: Mapping[str, TokenCount]) -> float | None:
+        """The price of tokens, by model, in US dollars; None where a model has no known price."""
+        total = 0.0
+        for model, count in tokens.items():
+            price = self.of(model)
+            if price is None:
+                return None
+            total += price.usd(count)
+        return total
+
+
+def unpriced(spec: Spec, prices: Prices) -> list[Problem]:
+    """The models of a spec with `limits.cost_usd` that have no known price, each told once."""
+    if spec.limits.cost_usd is None:
+        return []
+    return [
+        Problem(
+            f"limits.cost_usd needs the price of '{model}', which is not known",
+            spec.origin.place(path),
+            f"tell it in USD per million tokens: limits.prices: {{{model}: {{input: 0.15, "
+            "output: 0.6}}",
+        )
+        for model, path in _named_models(spec)
+        if prices.of(model) is None
+    ]
+
+
+def _named_models(spec: Spec) -> Iterable[tuple[str, tuple[str | int, ...]]]:
+    """The models of the steps with the place of each name, the first where it stands twice."""
+    named: dict[str, tuple[str | int, ...]] = {}
+    for index, step in enumerate(spec.steps):
+        if step.model is not None and step.model.name:
+            named.setdefault(step.model.name, ("steps", index, "model", "name"))
+        elif spec.model.name:
+            named.setdefault(spec.model.name, ("model", "name"))
+    return named.items()
+
+
+def _listed(model: str) -> Price | None:
+    """The price in genai-prices' list.
+
+    Importing that takes a quarter of a second, so it is done when a price is first asked for.
     """
-    if not tokens:
-        return 0.0
-    from genai_prices import Usage, calc_price
+    from genai_prices import Usage as Counts
+    from genai_prices import calc_price
 
-    total = 0.0
-    for model, count in tokens.items():
-        try:
-            usage = Usage(
-                input_tokens=count.prompt,
-                output_tokens=count.completion,
-                cache_read_tokens=count.cached,
-            )
-            total += float(calc_price(usage, model_ref=model).total_price)
-        except (LookupError, ValueError):  # an unknown model; counts that cannot be true
-            return None
-    return total
+    def price_usd(counts: Counts) -> float:
+        return float(calc_price(counts, model_ref=model).total_price) / _PROBE_TOKENS
+
+    try:
+        return Price(
+            price_usd(Counts(input_tokens=_PROBE_TOKENS)),
+            price_usd(Counts(output_tokens=_PROBE_TOKENS)),
+            price_usd(Counts(input_tokens=_PROBE_TOKENS, cache_read_tokens=_PROBE_TOKENS)),
+        )
+    except (LookupError, ValueError):  # an unknown model; a price that cannot be told by tokens
+        return None

@@ -15,10 +15,11 @@ from gptflow.runner.forecast import Forecast
 from gptflow.runner.key_line import KeyLine
 from gptflow.runner.news import news
 from gptflow.runner.prepare import Prepared
-from gptflow.runner.price import cost_usd
+from gptflow.runner.price import Prices
 from gptflow.runner.screen import Screen
 from gptflow.runner.tally import Tally
 from gptflow.runner.words import counted, money, token_count
+from gptflow.spec.showable import showable
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -46,6 +47,15 @@ class Meter:
         self._priced_s = clock()
         self._cost_usd: float | None = None
         self.is_paid = True
+        self.prices = Prices()
+
+    @classmethod
+    def of(cls, prepared: Prepared, clock: Clock = time.monotonic) -> Meter:
+        """The meter of a run."""
+        meter = cls(clock)
+        meter.is_paid = not prepared.choice.name
+        meter.prices = Prices(prepared.spec.limits.prices)
+        return meter
 
     def figures(self, tally: Tally) -> list[str]:
         """The figures after the bar, in the order of their weight; those without news left out."""
@@ -79,7 +89,7 @@ class Meter:
         """The price so far; looked up every two seconds, and not in the first two."""
         if self.is_paid and self._clock() - self._priced_s >= PRICE_INTERVAL_S:
             self._priced_s = self._clock()
-            self._cost_usd = cost_usd(tally.tokens)
+            self._cost_usd = self.prices.cost_usd(tally.tokens)
         return self._cost_usd
 
 
@@ -136,8 +146,7 @@ class PlainDisplay:
         self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
     ) -> None:
         """Says what the run is."""
-        self._meter = Meter(self._clock)
-        self._meter.is_paid = not prepared.choice.name
+        self._meter = Meter.of(prepared, self._clock)
         for line in opening_lines(prepared, beginning, tally, foreseen):
             self.say(line)
 
@@ -163,7 +172,7 @@ class PlainDisplay:
 
     def say(self, line: str) -> None:
         """Writes a line."""
-        self._screen.write(f"{line}\n")
+        self._screen.write(f"{showable(line)}\n")
 
 
 class LiveDisplay:
@@ -183,10 +192,9 @@ class LiveDisplay:
         self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
     ) -> None:
         """Says what the run is, and starts the bar."""
-        self._meter = Meter()
-        self._meter.is_paid = not prepared.choice.name
+        self._meter = Meter.of(prepared)
         for line in opening_lines(prepared, beginning, tally, foreseen):
-            self._console.print(line, markup=False)
+            self.say(line)
         self._live.start()
         self.update(tally)
 
@@ -203,7 +211,9 @@ class LiveDisplay:
         bar = ProgressBar(total=max(tally.rows, 1), completed=ended, width=32)
         line.add_row(bar, *(Text(figure, no_wrap=True) for figure in figures))
         keys = self._key_line.text(tally.keys())
-        shown = Group(line, Text(keys, no_wrap=True, overflow="ellipsis")) if keys else line
+        shown = (
+            Group(line, Text(showable(keys), no_wrap=True, overflow="ellipsis")) if keys else line
+        )
         self._live.update(shown, refresh=True)
 
     def hear(self, event: RunEvent) -> None:
@@ -214,7 +224,7 @@ class LiveDisplay:
 
     def say(self, line: str) -> None:
         """Writes a line above the bar."""
-        self._console.print(line, markup=False)
+        self._console.print(showable(line), markup=False)
 
     def draining(self, in_flight: int, limit: str = "") -> None:
         """Says what is waited for."""

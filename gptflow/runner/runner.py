@@ -25,12 +25,14 @@ from gptflow.runner.interrupt import Interruption
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
-from gptflow.runner.price import cost_usd
+from gptflow.runner.price import Prices
 from gptflow.runner.publish import Publisher, Target
+from gptflow.runner.purse import Purse
 from gptflow.runner.rehearsal import Rehearsal
 from gptflow.runner.server import Server, open_server
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.tally import KeyShare, Tally
+from gptflow.runner.till import Till
 from gptflow.runner.width import Width
 from gptflow.runner.worker import Asker, Worker
 from gptflow.store.record import RunStatus
@@ -67,7 +69,9 @@ class Runner:
         self._tally = Tally()
         self._first_calls = FirstCalls()
         self._interruption = interruption or Interruption()
-        self._budget = Budget(prepared.spec.limits, self._tally)
+        self._prices = Prices(prepared.spec.limits.prices)
+        simulated = prepared.choice.mock
+        self._budget = Budget(prepared.spec.limits, self._tally, simulated=simulated)
         self._stopped: RunStopped | None = None
         self._notices = Notices.of(prepared.spec, display.say)
 
@@ -173,29 +177,38 @@ class Runner:
             base_wait_s=prepared.spec.notify.base_wait_s,
             on_event=hear,
         ) as engine:
-            width = (
-                Width.adaptive(lambda: engine.in_line)
-                if concurrency == "auto"
-                else Width.fixed(concurrency)
-            )
             self._tally.keys = lambda: _key_shares(engine)
+            asker = _asker(engine, server.rehearsal)
+            till = self._till(store, beginning, asker, engine)
             worker = Worker(
                 prepared.plan,
-                _asker(engine, server.rehearsal),
+                till or asker,
                 RunArchive(store, beginning.run),
                 self._pending_rows(store, beginning),
                 hear,
             )
-            kept = within(self._budget, worker, engine, self._display, self._interruption)
+            gate = till or engine
+            kept = within(self._budget, worker, gate, self._display, self._interruption)
             async with heeded(self._first_calls, engine), kept:
                 await drive(
                     worker,
-                    engine,
-                    width,
+                    gate,
+                    _width(concurrency, engine, till),
                     display=self._display,
                     tally=self._tally,
                     interruption=self._interruption,
                 )
+
+    def _till(
+        self, store: Store, beginning: Beginning, asker: Asker, engine: Engine
+    ) -> Till | None:
+        """What keeps the run within its money; None where it may cost anything, or is free."""
+        limit_usd, plan = self._prepared.spec.limits.cost_usd, self._prepared.plan
+        if limit_usd is None or self._prepared.choice.local:
+            return None
+        prices = {model: price for model in plan.models if (price := self._prices.of(model))}
+        purse = Purse(limit_usd, prices, store.reader.usage(beginning.run.run_id))
+        return Till(purse, self._budget, asker, engine)
 
     def _listener(self) -> Listener:
         """Tells all who listen; the tally first, which others read."""
@@ -247,7 +260,7 @@ class Runner:
             reused_rows=tally.reused_rows,
             prompt_tokens=sum(count.prompt for count in tokens.values()),
             completion_tokens=sum(count.completion for count in tokens.values()),
-            cost_usd=0.0 if prepared.choice.name else cost_usd(tokens),
+            cost_usd=0.0 if prepared.choice.name else self._prices.cost_usd(tokens),
             wall_s=wall_s,
             output=prepared.output,
             store=store.path,
@@ -258,6 +271,12 @@ class Runner:
             signal=self._interruption.signal,
             nothing_to_do=nothing_to_do,
         )
+
+
+def _width(concurrency: int | Literal["auto"], engine: Engine, till: Till | None) -> Width:
+    if concurrency != "auto":
+        return Width.fixed(concurrency)
+    return Width.adaptive(lambda: engine.in_line + (till.in_line if till else 0))
 
 
 def _key_shares(engine: Engine) -> list[KeyShare]:

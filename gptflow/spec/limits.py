@@ -13,6 +13,21 @@ _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
 _SPACED = re.compile(r"(\d+(?:\.\d+)?)\s*(?:%|percent|per cent)", re.IGNORECASE)
 
 
+class PriceSpec(SpecModel):
+    """What a model costs, in US dollars per million tokens."""
+
+    input: float = Field(ge=0, description="Of the prompt.", examples=[0.15])
+    output: float = Field(ge=0, description="Of the reply.", examples=[0.6])
+    cached_input: float | None = Field(
+        default=None,
+        ge=0,
+        description="Of what the provider had of the prompt in its cache; without it as `input`.",
+    )
+
+
+ModelName = Annotated[str, Field(pattern=".", description="A model, as the server names it.")]
+
+
 class LimitsSpec(SpecModel):
     """What a call may take before it is given up, and a run before it stops.
 
@@ -53,6 +68,20 @@ class LimitsSpec(SpecModel):
         description="How many rows of a run may fail: a number, or a share of the rows that have "
         "ended, such as 5%, which counts from 50 rows on. One more stops the run.",
         examples=["5%"],
+    )
+
+    cost_usd: float | None = Field(
+        default=None,
+        ge=0,
+        description="US dollars that a run may cost, all commands that work on it together. Each "
+        "call is estimated before it is sent, and is not sent if it would cost too much.",
+        examples=[5],
+    )
+    prices: dict[ModelName, PriceSpec] = Field(
+        default_factory=dict,
+        description="What models cost: for those that genai-prices does not know, or knows "
+        "wrongly.",
+        examples=[{"my-model": {"input": 0.15, "output": 0.6}}],
     )
 
     @property

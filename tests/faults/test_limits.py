@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import time
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 from tests.project import Project, serving
 
@@ -130,3 +133,113 @@ def test_a_stop_for_failed_rows_is_listed_with_its_run(tmp_path: Path) -> None:
         said = project.gptflow("runs")
         assert "  stopped: " in said
         assert "1 failed; limits.failed_rows is reached: 1 row failed, 0 allowed\n" in said
+
+
+# ------------------------------------------------------------------ cost_usd
+
+USD = 0.001
+"""A token of a reply; those of prompts are free."""
+REPLY = "0123456789" * 4
+"""Ten tokens."""
+
+
+def priced(limit_usd: float, lanes: int) -> str:
+    spec = SPEC.replace("temperature: 0", "temperature: 0, max_tokens: 50")
+    prices = "{gpt-4o-mini: {input: 0, output: 1000}}"
+    limits = f"limits: {{cost_usd: {limit_usd}, prices: {prices}}}\n"
+    return f"{spec}{limits}parallelism: {{concurrency: {lanes}}}\n"
+
+
+def paid_usd(project: Project) -> float:
+    return sum(entry.completion_tokens or 0 for entry in project.requests) * USD
+
+
+def test_a_budget_is_spent_to_the_end_and_not_overrun(tmp_path: Path) -> None:
+    with serving(tmp_path, {"reply": {"text": REPLY}, "latency": "20ms"}) as project:
+        fill(project, 300, priced(1, lanes=64))
+        said = project.gptflow("run", "spec.yaml", code=3)
+        assert paid_usd(project) == pytest.approx(1.0)
+        assert "stopped: done 100, failed 0, to do 200" in said
+        assert (
+            "limits.cost_usd is reached: $1.00 of $1.00 spent; the next call may cost $0.01\n"
+            "Hint: raise it to go on: --set limits.cost_usd=2\n"
+            "next: gptflow run spec.yaml --set limits.cost_usd=2   # goes on"
+        ) in said
+
+        again = project.gptflow("run", "spec.yaml", code=3)
+        assert "limits.cost_usd is reached: $1.00 of $1.00 spent" in again
+        assert len(project.requests) == 100
+
+        raised = project.gptflow("run", "spec.yaml", "--set", "limits.cost_usd=100")
+        assert "goes on: 100 rows ended before" in raised
+        assert set(answered(project).values()) == {1}
+        assert len(project.output()) == 300
+        assert len(json.loads(project.gptflow("runs", "--json"))) == 1
+
+
+def test_replies_of_any_length_and_failures_overrun_it_by_what_is_in_flight_at_most(
+    tmp_path: Path,
+) -> None:
+    words = {"template": "{{ 'word ' * (1 + hash % 50) }}"}
+    failures = {"server_500": 0.1, "context_length_exceeded": 0.1}
+    with serving(tmp_path, {"reply": words, "failures": failures}) as project:
+        fill(project, 2000, priced(2, lanes=16))
+        project.gptflow("run", "spec.yaml", "--set", "limits.attempts=2", code=3)
+        assert 2 - 50 * USD <= paid_usd(project) <= 2 + 16 * 50 * USD
+        assert set(answered(project).values()) == {1}
+
+
+def test_with_money_for_one_call_sixty_four_lanes_come_to_an_end(tmp_path: Path) -> None:
+    with serving(tmp_path, {"reply": {"text": REPLY}, "latency": "50ms"}) as project:
+        fill(project, 100, priced(0.05, lanes=64))
+        said = project.gptflow("run", "spec.yaml", code=3)
+        assert len(project.requests) == 5
+        assert "done 5, failed 0, to do 95" in said
+        project.gptflow("run", "spec.yaml", "--set", "limits.cost_usd=0.06", code=3)
+        assert len(project.requests) == 6
+
+
+def test_ctrl_c_ends_the_calls_that_wait_for_money(tmp_path: Path) -> None:
+    with serving(tmp_path, {"reply": {"text": REPLY}, "latency": "2s"}) as project:
+        fill(project, 100, priced(0.06, lanes=8))
+        process = project.start("run", "spec.yaml")
+        while not project.requests and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 130, out + err
+        asked = len(project.requests)
+        assert f"interrupted: done {asked}, failed 0, to do {100 - asked}" in out
+        assert asked <= 6
+
+
+def test_replies_out_of_the_store_cost_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path, {"reply": {"text": REPLY}}) as project:
+        fill(project, 20, priced(10, lanes=4))
+        project.gptflow("run", "spec.yaml")
+        changed = priced(0, lanes=4).replace("label: text", "label: {regex: '\\d+'}")
+        fill(project, 20, changed)
+        project.gptflow("run", "spec.yaml")
+        assert len(project.requests) == 20
+
+
+def test_a_rehearsal_stops_for_simulated_money(tmp_path: Path) -> None:
+    with serving(tmp_path, {}) as project:
+        fill(project, 100, priced(0.2, lanes=4))
+        said = project.gptflow("run", "spec.yaml", "--mock", code=3)
+        assert "of $0.20 (simulated) spent" in said
+        assert project.requests == []
+
+
+def test_a_step_that_a_row_in_flight_cannot_pay_is_asked_after_the_limit_is_raised(
+    tmp_path: Path,
+) -> None:
+    second = "  - name: more\n    prompt: More.\n    extract: {more: text}\noutput:"
+    with serving(tmp_path, {"reply": {"text": REPLY}}) as project:
+        fill(project, 20, priced(0.15, lanes=8).replace("output:", second, 1))
+        project.gptflow("run", "spec.yaml", code=3)
+        asked = len(project.requests)
+        project.gptflow("run", "spec.yaml", "--set", "limits.cost_usd=1")
+        assert asked == 15
+        assert len(project.requests) == 40
+        assert set(answered(project).values()) == {1}

@@ -123,3 +123,25 @@ def test_the_first_limit_that_is_reached_counts() -> None:
         return (await falling).limit
 
     assert asyncio.run(reached()) == "limits.failed_rows"
+
+
+# ------------------------------------------------------------------ cost_usd
+
+
+@pytest.mark.parametrize(
+    ("limit", "money", "message", "raised"),
+    [
+        (5, (4.5, 0.48, 0.0375), "$4.50 of $5.00 spent, about $0.48 in flight; ", "10"),
+        (0.002, (0.001999, 0, 0.0375), "$0.002 of $0.002 spent; ", "0.08"),
+        (0, (0, 0, 0.0375), "$0.00 of $0.00 spent; ", "0.08"),
+        (1500, (1499.99, 0, 0.0375), "$1,499.99 of $1,500.00 spent; ", "3000"),
+    ],
+)
+def test_a_budget_that_is_spent_says_where_it_stands_and_what_to_raise_it_to(
+    limit: float, money: tuple[float, float, float], message: str, raised: str
+) -> None:
+    budget = Bench(cost_usd=limit).budget
+    stop = budget.reach_cost(*money)
+    assert stop.message == (f"limits.cost_usd is reached: {message}the next call may cost $0.0375")
+    assert budget.reached is not None
+    assert budget.reached.options == ("--set", f"limits.cost_usd={raised}")

@@ -1,0 +1,146 @@
+"""The money of a run: decides, from an estimate, whether there is room for one more call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+from gptflow.pipeline.token_estimate import BYTES_PER_TOKEN, estimate_tokens
+from gptflow.records import Call, Reply, Usage
+from gptflow.runner.price import Price
+from gptflow.runner.tally import TokenCount
+from gptflow.store.record import ModelUsage
+
+FIRST_COMPLETION_TOKENS = 500
+"""What a reply is expected to have before any was seen, if `max_tokens` allows it."""
+
+
+_ROUNDING = 1e-9
+"""A sum of a million floats may be off by this share."""
+
+
+class Room(Enum):
+    """Whether there is room for a call."""
+
+    FREE = auto()
+    LATER = auto()
+    """Perhaps when calls in flight have turned out cheaper than they were estimated."""
+    NONE = auto()
+
+
+class Quote(NamedTuple):
+    """A call, as far as its price goes."""
+
+    step: str
+    model: str
+    price: Price
+    prompt_tokens: int
+    """Estimated."""
+    most_tokens: int | None
+    """Of the reply, where the call limits them."""
+
+
+@dataclass(slots=True)
+class _Replies:
+    """What the replies to a step have cost so far."""
+
+    count: int = 0
+    estimated_tokens: int = 0
+    """Of their prompts."""
+    prompt_usd: float = 0.0
+    completion_tokens: int = 0
+
+
+class Purse:
+    """What is spent, and what is reserved for the calls in flight."""
+
+    def __init__(
+        self, limit_usd: float, prices: Mapping[str, Price], before: Iterable[ModelUsage] = ()
+    ) -> None:
+        """Build a purse.
+
+        Args:
+            limit_usd: what may be spent.
+            prices: of all models that are asked.
+            before: what earlier commands have used of it.
+        """
+        self.limit_usd = limit_usd
+        self.spent_usd = 0.0
+        self.reserved_usd = 0.0
+        self._prices = prices
+        self._open = 0
+        self._replies: dict[str, _Replies] = {}
+        self._first_tokens: dict[str, float] = {}
+        """The mean of earlier replies, by model."""
+        for usage in before:
+            count = TokenCount()
+            count.add(Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens))
+            self.spent_usd += prices[usage.model].usd(count)
+            self._first_tokens[usage.model] = count.completion / usage.calls
+
+    def quote(self, call: Call) -> Quote:
+        """What a call's price hangs on."""
+        prompt_tokens = estimate_tokens(call.messages)
+        price = self._prices[call.model]
+        return Quote(call.step, call.model, price, prompt_tokens, _most_tokens(call))
+
+    def expected_usd(self, quote: Quote) -> float:
+        """What a call may cost, judged by the replies to its step so far."""
+        price, seen = quote.price, self._replies.get(quote.step)
+        if seen is None:
+            prompt_usd = price.input_usd * quote.prompt_tokens
+            tokens = self._first_tokens.get(quote.model, FIRST_COMPLETION_TOKENS)
+        else:
+            prompt_usd = seen.prompt_usd / seen.estimated_tokens * quote.prompt_tokens
+            tokens = seen.completion_tokens / seen.count
+        if quote.most_tokens is not None:
+            tokens = min(tokens, quote.most_tokens)
+        return prompt_usd + price.output_usd * tokens
+
+    def room(self, usd: float) -> Room:
+        """Whether there is room for a call. With none in flight it is never LATER."""
+        limit_usd = self.limit_usd * (1 + _ROUNDING)
+        if self.spent_usd + usd > limit_usd:
+            return Room.NONE
+        if self._open and self.spent_usd + self.reserved_usd + usd > limit_usd:
+            return Room.LATER
+        return Room.FREE
+
+    def reserve(self, usd: float) -> None:
+        """Keeps money for a call that is about to be asked."""
+        self._open += 1
+        self.reserved_usd += usd
+
+    def give_back(self, usd: float) -> None:
+        """The call has ended: what was kept for it is free again."""
+        self._open -= 1
+        self.reserved_usd = self.reserved_usd - usd if self._open else 0.0
+
+    def pay(self, quote: Quote, reply: Reply) -> None:
+        """Counts a reply, also one that the row cannot use.
+
+        What the server does not say of its tokens is estimated.
+        """
+        count = TokenCount()
+        count.add(reply.usage)
+        if reply.usage.prompt_tokens is None:
+            count.prompt = quote.prompt_tokens
+        if reply.usage.completion_tokens is None:
+            count.completion = -(-len(reply.text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+        self.spent_usd += quote.price.usd(count)
+        seen = self._replies.setdefault(quote.step, _Replies())
+        seen.count += 1
+        seen.estimated_tokens += quote.prompt_tokens
+        seen.prompt_usd += quote.price.prompt_usd(count)
+        seen.completion_tokens += count.completion
+
+
+def _most_tokens(call: Call) -> int | None:
+    """The tokens that all replies to a call may have; None if it does not say."""
+    params = call.params
+    most, replies = params.get("max_completion_tokens") or params.get("max_tokens"), params.get("n")
+    if not isinstance(most, int):
+        return None
+    return most * replies if isinstance(replies, int) and replies > 1 else most
