@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gptflow.pipeline.extract.invalid import listed
 from gptflow.pipeline.names import NAMESPACES
 from gptflow.spec.model import Spec
 from gptflow.spec.origin import KeyPath
@@ -68,12 +69,12 @@ def _missing(spec: Spec, columns: Sequence[str], fields: Sequence[str]) -> Itera
         if name not in columns:
             place = spec.origin.place(("source", "id"))
             message = f"the source has no column {name!r} (source.id)"
-            yield Problem(message, place, f"it has {', '.join(columns)}")
+            yield Problem(message, place, f"it has {listed(list(columns))}")
     known = (*columns, *fields)
     for index, name in enumerate(spec.output.columns or ()):
         if name not in known:
             place = spec.origin.place(("output", "columns", index))
             message = f"no column or field is named {name!r} (output.columns)"
             meant = did_you_mean(name, known)
-            hint = f"did you mean {meant!r}?" if meant else f"there are {', '.join(known)}"
+            hint = f"did you mean {meant!r}?" if meant else f"there are {listed(list(known))}"
             yield Problem(message, place, hint)

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
 from gptflow.errors import GptflowError, OutputError, UsageError
+from gptflow.pipeline.extract.invalid import listed
 from gptflow.records import RowStatus
 from gptflow.spec.load import read_spec
 from gptflow.spec.model import OutputFormat
@@ -60,7 +61,7 @@ def export_rows(
         unknown = [name for name in columns or () if name not in known]
         if unknown:
             raise UsageError(
-                f"run {run.run_id} has no column {unknown[0]!r}", hint=f"it has {', '.join(known)}"
+                f"run {run.run_id} has no column {unknown[0]!r}", hint=f"it has {listed(list(known))}"
             )
         is_safe = _wants_csv_safe(run) if csv_safe is None else csv_safe
         sink = open_sink(stream, output_format, columns=columns, known=known, csv_safe=is_safe)
