@@ -61,7 +61,8 @@ def export_rows(
         unknown = [name for name in columns or () if name not in known]
         if unknown:
             raise UsageError(
-                f"run {run.run_id} has no column {unknown[0]!r}", hint=f"it has {listed(list(known))}"
+                f"run {run.run_id} has no column {unknown[0]!r}",
+                hint=f"it has {listed(list(known))}",
             )
         is_safe = _wants_csv_safe(run) if csv_safe is None else csv_safe
         sink = open_sink(stream, output_format, columns=columns, known=known, csv_safe=is_safe)
