@@ -21,9 +21,10 @@ from gptflow.records import Row
 from gptflow.runner.price import Prices, unpriced
 from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.spec.companion import companions, simulated_path
+from gptflow.spec.guard import real
 from gptflow.spec.load import Draft, read_spec
 from gptflow.spec.model import Spec
-from gptflow.spec.paths import resolve_output
+from gptflow.spec.paths import resolve_output, resolve_source
 
 STORE_FOLDER = Path(".gptflow")
 """Where stores lie, in the working directory."""
@@ -63,6 +64,11 @@ class Prepared:
             UsageError: it is a file that the run would write over.
         """
         path = chosen or STORE_FOLDER / f"{self.spec.name}.db"
+        if chosen is None and path.is_symlink():
+            raise UsageError(
+                f"{path} is a link, and the store would be where it leads",
+                hint=f"if that is meant, say --store {path}",
+            )
         if path.resolve() in (self.output, *companions(self.output)):
             raise UsageError(
                 f"{path} cannot be the store: the output goes there", hint="choose another --store"
@@ -120,7 +126,20 @@ def prepare(
     plan = compile_plan(draft.spec, columns=columns, server=server, known=known)
     assert source is not None  # a source that cannot be opened is a problem, or was raised
     config = choice.find_config(os.environ) if choice else None
-    return Prepared(draft.spec, plan, source, choice or ServerChoice(), config)
+    prepared = Prepared(draft.spec, plan, source, choice or ServerChoice(), config)
+    _keep_keys_apart(prepared)
+    return prepared
+
+
+def _keep_keys_apart(prepared: Prepared) -> None:
+    """No file of keys is read as data or written over; the spec's checks know ./config.json."""
+    path = prepared.config.path if prepared.config else None
+    written = (prepared.output, *companions(prepared.output))
+    if path and real(path) in [real(other) for other in (*resolve_source(prepared.spec), *written)]:
+        raise UsageError(
+            f"{path} holds the keys: it can be neither source nor output",
+            hint="name another file in the spec",
+        )
 
 
 def _source(draft: Draft, stdin: BinaryIO | None) -> tuple[Source | None, list[str] | None]:

@@ -210,10 +210,8 @@ class LiveDisplay:
         figures = [f"{ended:,}/{tally.rows:,}", *self._meter.figures(tally)]
         bar = ProgressBar(total=max(tally.rows, 1), completed=ended, width=32)
         line.add_row(bar, *(Text(figure, no_wrap=True) for figure in figures))
-        keys = self._key_line.text(tally.keys())
-        shown = (
-            Group(line, Text(showable(keys), no_wrap=True, overflow="ellipsis")) if keys else line
-        )
+        keys = showable(self._key_line.text(tally.keys()))
+        shown = Group(line, Text(keys, no_wrap=True, overflow="ellipsis")) if keys else line
         self._live.update(shown, refresh=True)
 
     def hear(self, event: RunEvent) -> None:

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from gptflow.spec.companion import companions
 from gptflow.spec.expectation import either
+from gptflow.spec.guard import CONFIG, foreign_links, is_of_system, own_files, real
 from gptflow.spec.model import RESERVED_NAMES, OutputFormat, SourceFormat
 from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.parameters import HINTS
@@ -158,17 +159,22 @@ class _FileChecker:
     def templates(self) -> None:
         folder = self._usable(("templates",), self._data.get("templates"))
         if folder and not _is_folder(self._folder / folder):
-            self._add(
-                ("templates",),
-                f"there is no folder '{folder}'",
-                self._near(folder) or f"paths start from {self._folder}",
-            )
+            hint = self._near(folder) or f"paths start from {self._folder}"
+            self._add(("templates",), f"there is no folder '{folder}'", hint)
+        elif folder and leaves_project(self._folder, folder):
+            hint = "give an absolute path if that is meant"
+            self._add(("templates",), f"'{folder}' leads out of the project", hint)
 
     def output(self) -> None:
         place: KeyPath = ("output", "path")
         given = _mapping(self._data, "output").get("path")
         if given is None:
-            self._output_apart_from_source(("source", "path"), self._default_output())
+            path = self._default_output()
+            if leaves_project(self._folder, "out"):
+                hint = "name an `output.path`; an absolute one if that is meant"
+                self._add(place, "the folder out/ is a link out of the project", hint)
+                return
+            self._output_apart(("source", "path"), path)
             return
         text = self._usable(place, given)
         if not text:
@@ -184,12 +190,26 @@ class _FileChecker:
         elif _is_folder(path):
             self._add(place, f"'{text}' is a folder", "name a file in it")
         else:
-            self._output_apart_from_source(place, path)
+            self._output_apart(place, path)
 
     def _default_output(self) -> Path:
         name = self._data.get("name")
         is_name = isinstance(name, str) and "\0" not in name
         return output_path(self._folder, None, name if is_name else "")
+
+    def _output_apart(self, place: KeyPath, output: Path) -> None:
+        """A run writes over nothing that it is made of, and through no link beside its output."""
+        own = own_files(self._data, self._folder, self._origin.file)
+        taken = next((own[path] for path in (output, *companions(output)) if path in own), None)
+        link = next(foreign_links(output), None)
+        if taken:
+            hint = "give the output another name or folder"
+            self._add(place, f"a run that writes '{self._shown(output)}' replaces {taken}", hint)
+        elif link:
+            message = f"'{self._shown(link)}', which a run writes too, is a link"
+            self._add(place, message, "remove it, or give the output another name or folder")
+        else:
+            self._output_apart_from_source(place, output)
 
     def _output_apart_from_source(self, place: KeyPath, output: Path) -> None:
         """No file that a run writes or removes may be one that it reads."""
@@ -214,7 +234,7 @@ class _FileChecker:
 
     def _source_entry(self, place: KeyPath, entry: str, given_format: object) -> None:
         paths = matching(self._folder, entry)
-        self._source_files |= {path.resolve() for path in paths}
+        self._source_files |= {real(path) for path in paths}
         if not paths:
             message, hint = f"no file matches '{entry}'", f"paths start from {self._folder}"
         elif _is_folder(paths[0]):
@@ -224,6 +244,12 @@ class _FileChecker:
             name = entry if is_named else os.path.relpath(missing[0], self._folder)
             message = f"there is no file '{name}'"
             hint = self._near(name) or f"paths start from {self._folder}"
+        elif any(map(is_of_system, paths)):
+            message = f"'{entry}' leads to the system's own files"
+            hint = "copy what is to be asked about into a file"
+        elif any(real(path) == real(CONFIG) for path in paths):
+            message = f"'{entry}' leads to the file of keys"
+            hint = "keys are never sent to a model: name a file of data"
         elif given_format is None and not all(map(_has_known_format, paths)):
             known = ", ".join(f".{name}" for name in get_args(SourceFormat))
             message = f"'{entry}' tells no format"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gptflow.spec.guard import may_name
 from gptflow.spec.origin import KeyPath
 
 _REFERENCE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -18,7 +19,7 @@ _REFERENCE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A variable that a string names and the environment does not have."""
+    """A variable that a string names and does not get."""
 
     name: str
     path: KeyPath
@@ -32,14 +33,16 @@ class Expanded:
 
     data: Any
     missing: list[Missing] = field(default_factory=list)
+    refused: list[Missing] = field(default_factory=list)
+    """Variables that look like a key, and stand where they would be sent or shown."""
     whole: set[KeyPath] = field(default_factory=set)
     """Strings that were one variable and nothing else: they may stand for a number."""
 
 
 def expand(data: Any, environ: Mapping[str, str]) -> Expanded:
-    """The data with all variables read. A missing one stays as it was written."""
+    """The data with all variables read. A missing or refused one stays as it was written."""
     expanded = Expanded(data)
-    return Expanded(_expand(data, (), environ, expanded), expanded.missing, expanded.whole)
+    return replace(expanded, data=_expand(data, (), environ, expanded))
 
 
 def _expand(data: Any, path: KeyPath, environ: Mapping[str, str], found: Expanded) -> Any:
@@ -54,12 +57,16 @@ def _expand(data: Any, path: KeyPath, environ: Mapping[str, str], found: Expande
         escaped, name = match.groups()
         if escaped:
             return f"${{{name}}}"
-        if name in environ:
+        if not may_name(name, path):
+            unread = found.refused
+        elif name in environ:
             return environ[name]
-        found.missing.append(Missing(name, path, match.start(), len(match[0])))
+        else:
+            unread = found.missing
+        unread.append(Missing(name, path, match.start(), len(match[0])))
         return match[0]
 
     whole = _REFERENCE.fullmatch(data)
-    if whole and not whole[1] and whole[2] in environ:
+    if whole and not whole[1] and whole[2] in environ and may_name(whole[2], path):
         found.whole.add(path)
     return _REFERENCE.sub(value_of, data)

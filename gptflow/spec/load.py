@@ -186,10 +186,21 @@ def _checked(expanded: Expanded, origin: Origin) -> Draft:
         )
         for missing in expanded.missing
     ]
+    problems += [
+        Problem(
+            f"the variable {refused.name} looks like a key or a secret",
+            origin.place(refused.path, offset=refused.offset, length=refused.length),
+            "what a spec says goes to the model and into the store: keys belong in config.json; "
+            "if it is none, give the variable another name",
+        )
+        for refused in expanded.refused
+    ]
     problems += parameter_problems(data, origin)
     problems += name_problems(data, origin)
     problems += model_problems(data, origin)
-    problems += file_problems(data, origin, {missing.path for missing in expanded.missing})
+    problems += file_problems(
+        data, origin, {unread.path for unread in (*expanded.missing, *expanded.refused)}
+    )
     spec: Spec | None
     knows_source = True
     try:
