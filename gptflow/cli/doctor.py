@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gptflow.cli.options import debug_option, store_option
+from gptflow.engine.stored import is_readable
 from gptflow.errors import GptflowError, SpecError, UsageError
 from gptflow.runner.prepare import STORE_FOLDER
 from gptflow.runner.words import counted
@@ -69,7 +70,7 @@ def _stores(spec: Path | None, store: Path | None) -> list[Path]:
 
 
 def _examined(path: Path) -> tuple[list[str], bool]:
-    diagnosis = examine(path)
+    diagnosis = examine(path, is_readable)
     return list(_findings(diagnosis)), not diagnosis.problems
 
 
@@ -102,7 +103,7 @@ def _where(diagnosis: Diagnosis) -> str:
 
 
 def _repaired(path: Path) -> tuple[list[str], bool]:
-    done = repair(path, time.time())
+    done = repair(path, time.time(), is_readable)
     if done is None:
         return [f"{path}: sound, and left alone"], True
     lost = [counted(done.lost_rows, "row")] if done.lost_rows else []

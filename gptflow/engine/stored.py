@@ -20,6 +20,15 @@ def stored_reply(call: Call, body: bytes) -> Reply:
     if isinstance(reply, Reply):
         return reply
     if reply.reply is None:
-        raise StoreCorrupt(f"a stored reply cannot be read: {reply.message}")
+        raise StoreCorrupt(
+            f"a stored reply cannot be read: {reply.message}",
+            hint="gptflow doctor SPEC --repair  drops it, and the same command asks that anew",
+        )
     verdict = judge_flaw(reply, Response(200, {}, body), now_wall=0.0)
     raise CallFailed(failure_of(verdict, call.step, attempts=0), reply.reply)
+
+
+def is_readable(body: bytes) -> bool:
+    """Whether this is a reply as it was stored, be it a refusal."""
+    reply = wire.decode(body)
+    return isinstance(reply, Reply) or reply.reply is not None

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gptflow.errors import StoreCorrupt, StoreError
+from gptflow.store.log import TORN, commits_behind, log_of
 
 BUSY_S = 10.0
 """How long to wait for a lock of another program, such as an SQLite shell or a backup."""
@@ -84,11 +85,6 @@ def _reader_after(path: Path, error: sqlite3.OperationalError) -> sqlite3.Connec
     raise error
 
 
-def log_of(path: Path) -> Path:
-    """The write-ahead log beside a store's file."""
-    return path.with_name(path.name + "-wal")
-
-
 def _reader(path: Path, how: str) -> sqlite3.Connection:
     reader = sqlite3.connect(
         f"{path.absolute().as_uri()}?{how}", uri=True, timeout=BUSY_S, isolation_level=None
@@ -111,6 +107,18 @@ def refuse_lost_file(path: Path) -> None:
         f"the store {path} is empty or gone, but its log {log.name} is there",
         hint=f"gptflow doctor --store {path} --repair  saves what is in the log",
     )
+
+
+def refuse_damaged_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreCorrupt if SQLite takes the log of a dead process up to a damaged place only."""
+    if not log_of(path).exists():
+        return
+    # The last connection that may write removes the log: one that only reads is closed after it.
+    with closing(connect_reader(path)):
+        (_, valid, _) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if (behind := commits_behind(path, valid)) > TORN:
+            connection.close()
+            raise store_damage(path, f"{behind:,} commits in its log are behind a damaged place")
 
 
 def refuse_folder(path: Path) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gptflow.errors import StoreCorrupt, StoreError
-from gptflow.store.connection import DATABASE_ERRORS, connect_reader, log_of, store_error
+from gptflow.store.connection import DATABASE_ERRORS, connect_reader, store_error
 from gptflow.store.filesystem import filesystem_of
 from gptflow.store.lock import StoreLock, holder_of
+from gptflow.store.log import TORN, commits_behind, log_of, valid_frames
 from gptflow.store.mend import mend, misfits
 from gptflow.store.migration import APPLICATION_ID, migrate, newest_version, stored_version
 from gptflow.store.place import unused_name
-from gptflow.store.salvage import salvage
-from gptflow.store.sound import SOUND
+from gptflow.store.salvage import Sound, salvage
+from gptflow.store.sound import is_object, soundness
 
 FAULTS_SHOWN = 5
 """Of those that SQLite finds; the first ones say enough."""
@@ -66,14 +68,20 @@ class Repair:
     lost_replies: int
 
 
-def examine(path: Path) -> Diagnosis:
+def examine(path: Path, is_reply: Callable[[bytes], bool] = is_object) -> Diagnosis:
     """Look at a store as a reader does; a process that is writing it is not held up.
+
+    `is_reply` says whether a body can still be read.
 
     Raises:
         StoreVersion: a newer gptflow has written it.
         StoreCorrupt: it is another program's database.
         StoreError: there is no store.
     """
+    return _examine(path, soundness(is_reply), holder_of(path))
+
+
+def _examine(path: Path, sound: Sound, holder: str | None) -> Diagnosis:
     with suppress(FileNotFoundError):
         if path.stat().st_size == 0 and not _has_log(path):
             raise StoreError(f"the store {path} is an empty file", hint="`gptflow run` fills it")
@@ -85,20 +93,25 @@ def examine(path: Path) -> Diagnosis:
         size_bytes=sum(file.stat().st_size for file in (path, log_of(path)) if file.exists()),
         filesystem=filesystem_of(path),
         free_bytes=folder.f_bavail * folder.f_frsize,
-        holder=holder_of(path),
+        holder=holder,
     )
     if not path.exists() or path.stat().st_size == 0:
         diagnosis.problems.append(f"its file is empty or gone; its log {log_of(path)} is there")
         return diagnosis
+    if diagnosis.holder is None:  # a writer's log is never at rest
+        behind = commits_behind(path, valid_frames(path))
+        if behind > TORN:
+            what = f"{behind:,} commits in its log are behind a damaged place"
+            diagnosis.problems.append(what)
     try:
         with closing(connect_reader(path)) as connection:
-            _look_into(connection, diagnosis)
+            _look_into(connection, diagnosis, sound)
     except DATABASE_ERRORS as error:
         diagnosis.problems.append(str(error))
     except StoreCorrupt as error:
-        if not isinstance(error.__cause__, DATABASE_ERRORS):
+        if not isinstance(error.__cause__, DATABASE_ERRORS) and not diagnosis.problems:
             raise
-        diagnosis.problems.append(str(error.__cause__))
+        diagnosis.problems.append(str(error.__cause__ or error.message))
     return diagnosis
 
 
@@ -106,21 +119,24 @@ def _has_log(path: Path) -> bool:
     return log_of(path).exists() and log_of(path).stat().st_size > 0
 
 
-def _look_into(connection: sqlite3.Connection, diagnosis: Diagnosis) -> None:
+def _look_into(connection: sqlite3.Connection, diagnosis: Diagnosis, sound: Sound) -> None:
     (diagnosis.journal,) = connection.execute("PRAGMA journal_mode").fetchone()
     _look_at_version(connection, diagnosis)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    if diagnosis.version == 0 or diagnosis.problems:
+    if diagnosis.version == 0:
         return
     if lacking := _TABLES - tables:
         diagnosis.problems.append(f"it lacks the tables {', '.join(sorted(lacking))}")
+        return
+    if diagnosis.version == newest_version() and not _has_todays_tables(connection):
+        diagnosis.problems.append("its tables are not those of a store")
         return
     if "reused" not in tables:  # a store of before; a temporary table is not written to it
         connection.execute("CREATE TEMP TABLE reused (row_id INTEGER PRIMARY KEY, result_id)")
     if diagnosis.holder and diagnosis.journal != "wal":
         diagnosis.unchecked = "its contents: a long look would hold up the run that writes it"
     else:
-        _look_at_contents(connection, diagnosis)
+        _look_at_contents(connection, diagnosis, sound)
 
 
 def _look_at_version(connection: sqlite3.Connection, diagnosis: Diagnosis) -> None:
@@ -136,7 +152,15 @@ def _look_at_version(connection: sqlite3.Connection, diagnosis: Diagnosis) -> No
         stored_version(connection, diagnosis.path)
 
 
-def _look_at_contents(connection: sqlite3.Connection, diagnosis: Diagnosis) -> None:
+def _has_todays_tables(connection: sqlite3.Connection) -> bool:
+    """Whether each table, index and trigger is as a new store has it."""
+    listed = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        migrate(new, Path(":memory:"))
+        return connection.execute(listed).fetchall() == new.execute(listed).fetchall()
+
+
+def _look_at_contents(connection: sqlite3.Connection, diagnosis: Diagnosis, sound: Sound) -> None:
     for (said,) in connection.execute(f"PRAGMA integrity_check({FAULTS_SHOWN})"):
         if said != "ok":
             diagnosis.problems.append(str(said).replace("\n", "; "))
@@ -151,11 +175,11 @@ def _look_at_contents(connection: sqlite3.Connection, diagnosis: Diagnosis) -> N
     connection.text_factory = lambda text: text.decode(errors="replace")
     for table, what in (("calls", "replies"), ("results", "results")):
         rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608  # one of two names
-        if broken := sum(not SOUND[table](dict(row)) for row in rows):
+        if broken := sum(not sound[table](dict(row)) for row in rows):
             diagnosis.problems.append(f"{broken:,} {what} cannot be read")
 
 
-def repair(path: Path, now: float) -> Repair | None:
+def repair(path: Path, now: float, is_reply: Callable[[bytes], bool] = is_object) -> Repair | None:
     """Put a sound store with all that can be read in the place of a damaged one.
 
     The damaged one stays beside it, under a name that says when. None if it is sound.
@@ -166,16 +190,17 @@ def repair(path: Path, now: float) -> Repair | None:
         StoreError: there is no room for the new one.
         Others as `examine`.
     """
-    examine(path)  # what is no store of ours gets no lock beside it
+    sound = soundness(is_reply)
+    _examine(path, sound, holder_of(path))  # what is no store of ours gets no lock beside it
     lock = StoreLock(path, now)
     try:
-        if not examine(path).problems:
+        if not _examine(path, sound, holder=None).problems:
             return None
         new = unused_name(path, "repaired")
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
         damaged = unused_name(path, f"damaged-{stamp}")
         try:
-            saved = _save(path, new, damaged)
+            saved = _save(path, new, damaged, sound)
         except sqlite3.Error as error:
             new.unlink(missing_ok=True)
             raise store_error(new, error) from error
@@ -191,13 +216,13 @@ def repair(path: Path, now: float) -> Repair | None:
         lock.release()
 
 
-def _save(path: Path, new: Path, damaged: Path) -> Repair:
+def _save(path: Path, new: Path, damaged: Path, sound: Sound) -> Repair:
     """A new store, whole and on the disk on return, with what can be read of the old one."""
     with closing(sqlite3.connect(new, isolation_level=None)) as connection:
         migrate(connection, new)
         connection.execute("PRAGMA cache_size = -65536")
         connection.execute("BEGIN IMMEDIATE")
-        salvage(path, connection)
+        salvage(path, connection, sound)
         lost_rows = mend(connection)
         connection.execute("COMMIT")
         runs, rows, replies, last = connection.execute(

@@ -13,15 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from gptflow.store.log import FRAME_HEADER, PAGE_SIZES, USUAL_PAGE, frames, log_of
+
 Value = None | int | float | str | bytes
 RawRow = tuple[int, list[Value]]
 """A rowid and the row's values. The column that is the rowid itself is stored as None."""
 
 _LEAF = 0x0D
-_PAGE_BYTES = 4096
-"""What a new store has; for a file whose header is damaged."""
 _LARGEST_ROW = 1 << 30
-_LOG_HEADER, _FRAME_HEADER = 32, 24
 _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
 
 
@@ -35,7 +34,7 @@ class Pages:
     def __init__(self, path: Path) -> None:
         self._open = ExitStack()
         self._file = self._opened(path)
-        self._log = self._opened(path.with_name(path.name + "-wal"))
+        self._log = self._opened(log_of(path))
         self._page_bytes = self._size()
         self._frames = dict(self._frames_of_log())
 
@@ -72,23 +71,18 @@ class Pages:
         head = self._read(self._file, 16, 2) if self._file else b""
         stored = int.from_bytes(head, "big")
         said = (65536 if stored == 1 else stored) if len(head) == 2 else 0
-        if said not in _SIZES and self._log is not None:
+        if said not in PAGE_SIZES and self._log is not None:
             said = int.from_bytes(self._read(self._log, 8, 4), "big")
-        return said if said in _SIZES else _PAGE_BYTES
+        return said if said in PAGE_SIZES else USUAL_PAGE
 
     def _frames_of_log(self) -> Iterator[tuple[int, int]]:
         """Each page of the log: its number, and where its last copy begins.
 
         What was never committed counts too: a reply is paid all the same.
         """
-        if self._log is None:
-            return
-        salts = self._read(self._log, 16, 8)
-        step = _FRAME_HEADER + self._page_bytes
-        for start in range(_LOG_HEADER, self._length(self._log) - step + 1, step):
-            header = self._read(self._log, start, _FRAME_HEADER)
-            if header[8:16] == salts:  # else it is left of an earlier round of the log
-                yield int.from_bytes(header[:4], "big"), start + _FRAME_HEADER
+        if self._log is not None:
+            for start, header in frames(self._log, self._page_bytes):
+                yield int.from_bytes(header[:4], "big"), start + FRAME_HEADER
 
     def _rows_of(self, page: bytes, start: int) -> Iterator[RawRow]:
         if len(page) < start + 8 or page[start] != _LEAF:
@@ -139,9 +133,6 @@ class Pages:
     @staticmethod
     def _length(stream: BinaryIO) -> int:
         return stream.seek(0, 2)
-
-
-_SIZES = frozenset(1 << power for power in range(9, 17))
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

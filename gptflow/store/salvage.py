@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
@@ -11,14 +11,18 @@ from pathlib import Path
 from gptflow.errors import StoreError
 from gptflow.store.connection import DATABASE_ERRORS, connect_reader
 from gptflow.store.pages import Pages
-from gptflow.store.sound import SOUND, Row
+from gptflow.store.sound import Row
 
 BATCH = 1000
 """Rows that are inserted at a time."""
 _LARGEST = (1 << 63) - 1
 
 
-def salvage(path: Path, new: sqlite3.Connection) -> None:
+Sound = Mapping[str, Callable[[Row], bool]]
+"""The tables to save, and what a sound row of each is."""
+
+
+def salvage(path: Path, new: sqlite3.Connection, sound: Sound) -> None:
     """Fill the empty tables of `new` with what can be read of the store at `path`.
 
     First the way of SQLite, around the pages that it cannot read: that gives rows as they are now.
@@ -27,23 +31,25 @@ def salvage(path: Path, new: sqlite3.Connection) -> None:
     if path.exists() and path.stat().st_size:  # SQLite throws the log of an empty file away
         with suppress(StoreError, *DATABASE_ERRORS), closing(connect_reader(path)) as old:
             old.text_factory = _text
-            for table, is_sound in SOUND.items():
+            for table, is_sound in sound.items():
                 _insert(new, table, filter(is_sound, _readable(old, new, table)))
     with Pages(path) as pages:
-        for table, rows in _by_table(pages, new):
+        for table, rows in _by_table(pages, new, sound):
             _insert(new, table, rows)
 
 
-def _by_table(pages: Pages, new: sqlite3.Connection) -> Iterator[tuple[str, list[Row]]]:
+def _by_table(
+    pages: Pages, new: sqlite3.Connection, sound: Sound
+) -> Iterator[tuple[str, list[Row]]]:
     """The rows of all pages in batches, each with the table that it is of."""
-    columns = {table: _columns(new, table) for table in SOUND}
-    waiting: dict[str, list[Row]] = {table: [] for table in SOUND}
+    columns = {table: _columns(new, table) for table in sound}
+    waiting: dict[str, list[Row]] = {table: [] for table in sound}
     for rowid, values in pages.rows():
         for table, names in columns.items():
             if len(values) != len(names) or values[0] is not None:
                 continue
             row = dict(zip(names, [rowid, *values[1:]], strict=True))
-            if SOUND[table](row):
+            if sound[table](row):
                 waiting[table].append(row)
                 if len(waiting[table]) >= BATCH:
                     yield table, waiting[table]

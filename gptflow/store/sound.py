@@ -14,13 +14,13 @@ from gptflow.store.record import KEY_BYTES
 Row = dict[str, Any]
 
 
-def is_sound_run(row: Row) -> bool:
+def _is_sound_run(row: Row) -> bool:
     """Whether this is a row of `runs`. Its lists are looked at where they are needed."""
     texts = ("name", "status", "plan_digest", "spec", "spec_file", "server", "fields", "columns")
     return _is_number(row["run_id"]) and all(isinstance(row[name], str) for name in texts)
 
 
-def is_sound_ledger_row(row: Row) -> bool:
+def _is_sound_ledger_row(row: Row) -> bool:
     """Whether this is a row of `ledger`."""
     return (
         _is_number(row["row_id"])
@@ -32,7 +32,7 @@ def is_sound_ledger_row(row: Row) -> bool:
     )
 
 
-def is_sound_result(row: Row) -> bool:
+def _is_sound_result(row: Row) -> bool:
     """Whether this is a row of `results`, and all of it can be read."""
     return (
         _is_number(row["row_id"])
@@ -44,7 +44,7 @@ def is_sound_result(row: Row) -> bool:
     )
 
 
-def is_sound_call(row: Row) -> bool:
+def _is_sound_call(row: Row) -> bool:
     """Whether this is a row of `calls`, and its reply can be read."""
     return (
         _is_number(row["call_id"])
@@ -55,19 +55,28 @@ def is_sound_call(row: Row) -> bool:
     )
 
 
-def is_sound_reuse(row: Row) -> bool:
+def _is_sound_reuse(row: Row) -> bool:
     """Whether this is a row of `reused`."""
     return _is_number(row["row_id"]) and _is_number(row["result_id"])
 
 
 SOUND: dict[str, Callable[[Row], bool]] = {
-    "runs": is_sound_run,
-    "ledger": is_sound_ledger_row,
-    "results": is_sound_result,
-    "reused": is_sound_reuse,
-    "calls": is_sound_call,
+    "runs": _is_sound_run,
+    "ledger": _is_sound_ledger_row,
+    "results": _is_sound_result,
+    "reused": _is_sound_reuse,
+    "calls": _is_sound_call,
 }
 """The tables that are saved. `usage` adds itself up again."""
+
+
+def soundness(is_reply: Callable[[bytes], bool]) -> dict[str, Callable[[Row], bool]]:
+    """SOUND for those who know what the body of a reply looks like."""
+
+    def is_reply_row(row: Row) -> bool:
+        return _is_sound_call(row) and is_reply(row["body"])
+
+    return SOUND | {"calls": is_reply_row}
 
 
 def _is_number(value: object) -> bool:

@@ -21,6 +21,7 @@ from gptflow.store.connection import (
     connect_reader,
     connect_writer,
     prepare_writer,
+    refuse_damaged_log,
     refuse_folder,
     refuse_lost_file,
     store_error,
@@ -37,7 +38,7 @@ from gptflow.store.ledger import (
     reopen_truncated,
 )
 from gptflow.store.lock import StoreLock
-from gptflow.store.migration import migrate
+from gptflow.store.migration import migrate, stored_version
 from gptflow.store.place import Place
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import LedgerRow, RunDraft, RunRecord, row_id
@@ -292,6 +293,8 @@ def _open_database(
         refuse_lost_file(path)
         connection = connect_writer(path)
         resources.callback(connection.close)
+        stored_version(connection, path)
+        refuse_damaged_log(connection, path)
         migrate(connection, path)
         has_wal = prepare_writer(connection, wal=wal)
         connection.execute("BEGIN IMMEDIATE")
