@@ -38,6 +38,7 @@ PARTS = {
     **{f"steps[].extract: {kind}": f"{kind.capitalize()}Extractor" for kind in EXTRACTOR_KINDS},
     "parallelism": "ParallelismSpec",
     "limits": "LimitsSpec",
+    "limits.prices.MODEL": "PriceSpec",
     "output": "OutputSpec",
     "notify": "NotifySpec",
     "notify.lark": "LarkSpec",
