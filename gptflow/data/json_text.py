@@ -58,8 +58,8 @@ def parse_object(raw: bytes, place: tuple[str, int]) -> Columns:
         what = f"expected a JSON object, found {found}"
         raise data_error(place, what, text=raw, hint='a row is an object: {"text": ...}')
     # Each member has its colon, and what decoding dropped is not among the members.
-    is_plain = raw.count(b":") == len(value) and raw.count(b"[") < MAX_DEPTH
-    if not is_plain:
+    is_plain = raw.count(b":") == len(value) or _named(raw) == len(value)
+    if not is_plain or raw.count(b"[") >= MAX_DEPTH:
         _check_members(value, raw, place)
     return value
 
@@ -73,8 +73,13 @@ def _check_members(value: Columns, raw: bytes, place: tuple[str, int]) -> None:
     if raw.count(b":") == members:
         return
     # Colons in the texts, as in a URL, mean no more than that one must look more closely.
-    if raw.translate(None, SPACE).count(b'":') != members:
+    if _named(raw) != members:
         _parse_patiently(raw, place)
+
+
+def _named(raw: bytes) -> int:
+    """How many members the objects in `raw` may have at most, those inside of others included."""
+    return raw.translate(None, SPACE).count(b'":')
 
 
 def _count_members(value: Columns) -> int:
