@@ -176,7 +176,7 @@ def _look_at_contents(connection: sqlite3.Connection, diagnosis: Diagnosis, soun
     for table, what in (("calls", "replies"), ("results", "results")):
         rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608  # one of two names
         if broken := sum(not sound[table](dict(row)) for row in rows):
-            diagnosis.problems.append(f"{broken:,} {what} cannot be read")
+            diagnosis.problems.append(f"{what} that cannot be read: {broken:,}")
 
 
 def repair(path: Path, now: float, is_reply: Callable[[bytes], bool] = is_object) -> Repair | None:

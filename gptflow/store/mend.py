@@ -16,17 +16,17 @@ _RESULTS = """
 """The rows that something became of, here or in the run that they were taken over from."""
 
 _MISFITS = {
-    "rows that have ended have no result": f"""
+    "rows that have ended without a result": f"""
         SELECT count(*) FROM ledger WHERE status != 0 AND row_id NOT IN ({_RESULTS})""",  # noqa: S608
-    "rows that are pending have a result": f"""
+    "rows that are pending with a result": f"""
         SELECT count(*) FROM ledger WHERE status = 0 AND row_id IN ({_RESULTS})""",  # noqa: S608
-    "rows are done and failed at once": """
+    "rows that are done and failed at once": """
         SELECT count(*) FROM ledger JOIN results USING (row_id)
         WHERE (status = 2) != (failure IS NOT NULL)""",
-    "results are of no row": """
+    "results of no row": """
         SELECT count(*) FROM results WHERE row_id NOT IN (SELECT row_id FROM ledger)
           AND row_id >> :bits IN (SELECT run_id FROM runs WHERE rows > 0)""",
-    "replies are of no run": """
+    "replies of no run": """
         SELECT count(*) FROM calls WHERE run_id NOT IN (SELECT run_id FROM runs)""",
 }
 
@@ -56,7 +56,7 @@ def misfits(connection: sqlite3.Connection) -> list[str]:
     for what, statement in _MISFITS.items():
         (count,) = connection.execute(statement, {"bits": POSITION_BITS}).fetchone()
         if count:
-            found.append(f"{count:,} {what}")
+            found.append(f"{what}: {count:,}")
     for (run_id,) in connection.execute("SELECT run_id FROM runs ORDER BY run_id").fetchall():
         run = _run(connection, run_id)
         if run is None:
