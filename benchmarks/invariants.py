@@ -35,6 +35,8 @@ class Session:
     """Its requests that were answered or broke off, in this order."""
     may_repeat: int
     """How many of its calls may be asked again: none where it was let to end well."""
+    is_killed: bool = False
+    """Whether it ended before its run did."""
     asked_again: int = 0
     paid_again: int = 0
     """Those of them whose answer the server had handed to the connection."""
@@ -71,6 +73,8 @@ class Invariants:
     def __init__(self, folder: Path, name: str, expected: Expected) -> None:
         """`folder`: where the run is started, with out.jsonl beside; `name`: the spec's."""
         self.broken: list[str] = []
+        self.repeated = self.lost = self.doubled = 0
+        """Stored answers that were asked for again; rows that are in no output, or in it twice."""
         self._expected = expected
         self._store = folder / ".gptflow" / f"{name}.db"
         self._output = folder / "out.jsonl"
@@ -109,7 +113,10 @@ class Invariants:
         expected = self._expected
         if _rows(self._output) != list(expected.done):
             self._break("the output is not what it should be")
-        failed = [row["row"] for row in _rows(self._failed)]
+        failed = [record["row"] for record in _rows(self._failed)]
+        seen = Counter(row["number"] for row in (*_rows(self._output), *failed))
+        self.lost = expected.rows - len(seen)
+        self.doubled = seen.total() - len(seen)
         if failed != list(expected.failed):
             self._break(f"failed rows: {failed} for {expected.failed}")
         doubled = sum(count > 1 for count in self._stored.keys.values())
@@ -130,6 +137,7 @@ class Invariants:
             if request == self._shared:
                 continue
             if request in self._stored.calls:
+                self.repeated += 1
                 self._break(f"asked again, though its answer is stored: {request}")
             if request in self._left:
                 before, was_paid = self._left.pop(request)

@@ -110,7 +110,7 @@ def _twice(number: int, luck: random.Random) -> Kill:
 
 
 def _calls(luck: random.Random) -> int:
-    return luck.randint(1, 250)
+    return luck.randint(1, 150)
 
 
 _MIXTURE = (

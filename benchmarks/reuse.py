@@ -15,8 +15,30 @@ import tempfile
 import time
 from pathlib import Path
 
-from kill import SCENARIO, SPEC
 from measuring import ENVIRONMENT, GPTFLOW, simulator
+
+SCENARIO = """
+latency: 50ms
+log: requests.jsonl
+reply:
+  - {match: "^Label", template: '{"label": "negative"}'}
+  - {text: "We are sorry."}
+"""
+SPEC = """
+name: reuse
+source: {path: rows.jsonl}
+model: {name: gpt-4o-mini, temperature: 0}
+steps:
+  - name: label
+    prompt: "Label review {{ number }}."
+    extract: {label: {json: label}}
+  - name: apology
+    when: label == 'negative'
+    prompt: "Apologise."
+    extract: {apology: text}
+parallelism: {concurrency: 32}
+output: {path: out.jsonl}
+"""
 
 
 def write_rows(folder: Path, numbers: list[int]) -> None:

@@ -63,7 +63,7 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0: all rows done; 1: some failed; 3: stopped; 130 or 143: interrupted."""
+        """0: all rows done; 1: some failed; 3: stopped; 129, 130 or 143: interrupted."""
         if self.status is Ending.INTERRUPTED:
             return 128 + (self.signal or 2)
         if self.status is Ending.STOPPED:
