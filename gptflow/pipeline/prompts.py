@@ -21,7 +21,7 @@ from jinja2.sandbox import (
     SandboxedEscapeFormatter,
     SandboxedFormatter,
 )
-from jinja2.utils import Namespace
+from jinja2.utils import Joiner, Namespace
 from markupsafe import Markup
 
 from gptflow.pipeline.render_budget import RenderBudget
@@ -58,7 +58,7 @@ RENDER_ERRORS = (
 a template may include itself."""
 
 
-ADDRESSED = (GeneratorType, FunctionType, MethodType, BuiltinMethodType)
+ADDRESSED = (GeneratorType, FunctionType, MethodType, BuiltinMethodType, type, Joiner)
 
 
 class IncludeLoader(DictLoader):

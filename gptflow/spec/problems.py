@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from gptflow.spec.showable import is_showable, showable
 
 _LINE_END = re.compile(r"[\r\n]|\Z")
+MOST_CHARS = 1_000
+"""How much of a message is shown."""
 _SHOWN_CHARS = 120
 """How much of a long line is shown."""
 _LEAD_CHARS = 40
@@ -53,12 +55,12 @@ class Problem:
         Hint: did you mean 'parallelism'?
         ```
         """
-        lines = [f"{self.place}: {self.message}"]
+        lines = [f"{self.place}: {_shortened(self.message)}"]
         if self.place.text:
             line, carets = _line_and_carets(self.place)
             lines += [f"{self.place.line:>5} | {line}", f"      | {carets}"]
         if self.hint:
-            lines.append(f"Hint: {self.hint}")
+            lines.append(f"Hint: {_shortened(self.hint)}")
         return "\n".join(
             showable(line).replace("\n", "\N{REPLACEMENT CHARACTER}") for line in lines
         )
@@ -93,6 +95,12 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str | None:
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
     """The problems in the order of their files and lines, each one once."""
     return sorted(dict.fromkeys(problems), key=lambda problem: problem.place)
+
+
+def _shortened(text: str) -> str:
+    """A message without the middle of what it quotes, where that is pages long."""
+    half = MOST_CHARS // 2
+    return text if len(text) <= MOST_CHARS else f"{text[:half]} … {text[-half:]}"
 
 
 def _line_and_carets(place: Place) -> tuple[str, str]:
