@@ -560,21 +560,16 @@ LONG = ("word " * 4_000_000)[:-1] + "."
 
 
 def test_a_row_of_20_mb(project: Project) -> None:
-    for ending, data in {
-        "jsonl": f'{{"text": "{LONG}"}}',
-        "json": f'[{{"text": "{LONG}"}}]',
-        "csv": f"text\n{LONG}\n",
-        "txt": LONG,
-    }.items():
-        project.write(f"data.{ending}", data)
-    files = "[data.jsonl, data.json, data.csv, data.txt]"
-    project.write("spec.yaml", spec(f"path: {files}").replace("row | length", "text[:9]"))
+    project.write("data.jsonl", f'{{"text": "{LONG}"}}')
+    project.write("data.csv", f"text\n{LONG}\n")
+    asking = spec("path: [data.jsonl, data.csv]").replace("row | length", "text[:9]")
+    project.write("spec.yaml", asking)
     ended = measured(project)
     assert (ended.code, ended.said) == (0, "")
-    assert ended.peak_mb < 700, ended  # four of them at once
-    assert [row["text"] == LONG for row in project.output("out/rows.jsonl")] == [True] * 4
+    assert ended.peak_mb < 500, ended  # two of them at once
+    assert [row["text"] == LONG for row in project.output("out/rows.jsonl")] == [True] * 2
     project.gptflow("export", ".gptflow/odd.db", "-o", "rows.csv")
-    assert [text == LONG for text, _ in cells_of(project.folder / "rows.csv")[1:]] == [True] * 4
+    assert [text == LONG for text, _ in cells_of(project.folder / "rows.csv")[1:]] == [True] * 2
 
 
 def test_a_prompt_of_20_mb(project: Project, run: Callable[..., Ended]) -> None:
