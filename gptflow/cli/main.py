@@ -119,7 +119,7 @@ def _call(arguments: Sequence[str]) -> int:
         _tell(_shown(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        return _interrupted(_interruption(error))
+        return _interrupted(_interruption(error), arguments)
     except GptflowError as error:
         _tell(_traceback() if debug else str(error))
         return error.exit_code
@@ -137,10 +137,14 @@ def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
     return error
 
 
-def _interrupted(interruption: KeyboardInterrupt | None) -> int:
+def _interrupted(interruption: KeyboardInterrupt | None, arguments: Sequence[str]) -> int:
     """Tells that a signal has come, and gives the exit code for it."""
     number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
-    _tell("interrupted" if number == signal.SIGINT else f"interrupted by {interruption}")
+    words = "interrupted" if number == signal.SIGINT else f"interrupted by {interruption}"
+    if "run" in arguments[:1]:
+        without = " without --fresh" if "--fresh" in arguments else ""
+        words += f"; the same command{without} goes on from there"
+    _tell(words)
     return 128 + number
 
 
@@ -148,7 +152,7 @@ def _unforeseen(bug: Exception, arguments: Sequence[str], *, debug: bool) -> int
     """Tells an error that no part of the program expected, and gives the exit code for it."""
     interruption = _interruption(bug)
     if interruption is not None:
-        return _interrupted(interruption)
+        return _interrupted(interruption, arguments)
     no_room = isinstance(bug, OSError) and bug.errno in NO_ROOM
     if debug:
         _tell(_traceback())
