@@ -84,11 +84,8 @@ class Budget:
 
     def expire(self) -> None:
         """The time is over."""
-        ran, allowed = self._clock() - self._began_s, self._limits.wall_s or 0.0
-        stop = RunStopped(
-            f"limits.wall_s is reached: {duration(ran)} of {duration(allowed)}",
-            hint="the same command goes on from there, for as long again",
-        )
+        ran = duration(self._clock() - self._began_s)
+        stop = RunStopped(f"limits.wall_s is reached: the command has worked for {ran}")
         self.reach(Reached("limits.wall_s", stop))
 
     def _judge_rows(self) -> None:

@@ -7,10 +7,17 @@ import re
 import signal
 import time
 from collections import Counter
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gptflow.runner.display import NoDisplay
+from gptflow.runner.prepare import prepare
+from gptflow.runner.runner import Runner, RunOptions
+from gptflow.runner.server import ServerChoice
+from gptflow.runner.summary import RunSummary
 from tests.project import Project, serving
 
 SPEC = """
@@ -30,6 +37,13 @@ def fill(project: Project, rows: int, spec: str = SPEC) -> None:
     project.write_rows([{"number": number} for number in range(rows)])
 
 
+def work(project: Project, *changes: str, mock: bool = False, **options: Any) -> RunSummary:
+    """What `gptflow run` does, in this process; `changes` are those of --set."""
+    with chdir(project.folder):
+        prepared = prepare("spec.yaml", ServerChoice(mock=mock), overrides=changes)
+        return Runner(prepared, RunOptions(**options), NoDisplay()).run()
+
+
 def answered(project: Project) -> Counter[str]:
     """How often each question was answered."""
     return Counter(str(entry.request) for entry in project.requests if entry.status == 200)
@@ -45,7 +59,7 @@ def test_a_command_ends_when_its_time_is_over_and_the_same_goes_on(tmp_path: Pat
         ended = len(answered(project))
         assert 0 < ended < 200
         assert f"stopped: done {ended}, failed 0, to do {200 - ended}" in said
-        assert "stopped: limits.wall_s is reached: 1." in said
+        assert "stopped: limits.wall_s is reached: the command has worked for 1." in said
         assert "next: gptflow run spec.yaml --set limits.wall_s=1   # goes on" in said
         assert not (tmp_path / "out/labels.jsonl").exists()
         assert (tmp_path / "out/labels.jsonl.part").exists()
@@ -54,38 +68,35 @@ def test_a_command_ends_when_its_time_is_over_and_the_same_goes_on(tmp_path: Pat
         assert [row["number"] for row in project.output()] == list(range(200))
 
 
-def test_calls_that_hang_are_waited_for_and_those_to_be_tried_again_are_not(
-    tmp_path: Path,
-) -> None:
+def test_calls_that_hang_are_waited_for_and_not_tried_again(tmp_path: Path) -> None:
     failures = [{"name": "hang", "after": 3}]
     with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
-        limits = "limits: {wall_s: 1.5, timeout_s: 3}\nparallelism: {concurrency: 8}\n"
+        limits = "limits: {wall_s: 1, timeout_s: 2}\nparallelism: {concurrency: 8}\n"
         fill(project, 20, SPEC + limits)
-        began_s = time.monotonic()
-        said = project.gptflow("run", "spec.yaml", code=3)
-        assert time.monotonic() - began_s < 60
-        assert "stopping: limits.wall_s is reached; waiting for 8 calls in flight" in said
-        assert "stopped: done 3, failed 0, to do 17" in said
+        stopped = work(project)
+        assert (stopped.done, stopped.failed, stopped.exit_code) == (3, 0, 3)
+        assert stopped.wall_s < 60
 
 
-def test_a_run_that_waits_for_a_key_ends_at_once_when_its_time_is_over(tmp_path: Path) -> None:
-    failures = [{"name": "insufficient_quota", "after": 3}]
-    with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
-        fill(project, 20, SPEC + "limits: {wall_s: 1.5}\n")
-        said = project.gptflow("run", "spec.yaml", code=3)
-        assert "stopping: limits.wall_s is reached\n" in said
-        assert "stopped: done 3, failed 0, to do 17" in said
-
-
-def test_a_run_whose_last_rows_end_after_its_time_has_finished(tmp_path: Path) -> None:
-    with serving(tmp_path, {"latency": "2s", "reply": "echo"}) as project:
-        fill(project, 3, SPEC + "limits: {wall_s: 1}\n")
-        said = project.gptflow("run", "spec.yaml")
-        assert "stopping: limits.wall_s is reached; waiting for 3 calls in flight" in said
-        assert "stopped" not in said
-        (run,) = json.loads(project.gptflow("runs", "--json"))
-        assert run["status"] == "finished"
-        assert len(project.output()) == 3
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"name": "insufficient_quota"},
+        {"name": "rate_limit_rpm", "retry_after": 600},
+        {"name": "server_500", "retry_after": 600},
+    ],
+    ids=["key", "rest", "backoff"],
+)
+def test_what_only_waits_ends_at_once_when_the_time_is_over(
+    failure: dict[str, Any], tmp_path: Path
+) -> None:
+    scenario = {"reply": "echo", "failures": [{**failure, "after": 3}]}
+    with serving(tmp_path, scenario) as project:
+        fill(project, 20, SPEC + "limits: {wall_s: 1}\n")
+        stopped = work(project)
+        assert "limits.wall_s is reached" in str(stopped.message)
+        assert (stopped.done, stopped.failed, stopped.exit_code) == (3, 0, 3)
+        assert stopped.wall_s < 60
 
 
 # ------------------------------------------------------------------ failed_rows
@@ -96,12 +107,12 @@ REJECTED = {"failures": {"context_length_exceeded": 0.3}, "reply": "echo", "late
 def test_a_run_stops_when_too_large_a_share_of_its_rows_fails(tmp_path: Path) -> None:
     with serving(tmp_path, REJECTED) as project:
         limits = "limits: {failed_rows: 10%}\nparallelism: {concurrency: 8}\n"
-        fill(project, 1000, SPEC + limits)
+        fill(project, 400, SPEC + limits)
         said = project.gptflow("run", "spec.yaml", code=3)
         asked = len(project.asked())
         assert 50 <= asked < 50 + 3 * 8
         assert re.search(r"limits.failed_rows is reached: \d+ of 5\d rows failed", said)
-        assert f"to do {1000 - asked}" in said
+        assert f"to do {400 - asked}" in said
         assert "failed rows: This model's maximum context length" in said
         assert "next: gptflow run spec.yaml --retry failed   # goes on" in said
         assert not (tmp_path / "out/labels.jsonl").exists()
@@ -110,26 +121,27 @@ def test_a_run_stops_when_too_large_a_share_of_its_rows_fails(tmp_path: Path) ->
         assert "limits.failed_rows is reached" in again
         assert project.asked() == []
 
-        higher = ("--set", "limits.failed_rows=50%", "--set", "source.limit=1000")
+        higher = ("--set", "limits.failed_rows=50%", "--set", "parallelism.concurrency=32")
         assert "rows ended before" in project.gptflow("run", "spec.yaml", *higher, code=1)
-        assert len(project.asked()) == 1000 - asked
+        assert len(project.asked()) == 400 - asked
 
 
 def test_rows_that_are_asked_again_have_not_failed_yet(tmp_path: Path) -> None:
     failures = [{"name": "context_length_exceeded", "match": "[37]", "first": 4}]
     with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
-        fill(project, 100, SPEC + "limits: {failed_rows: 3}\nparallelism: {concurrency: 1}\n")
-        said = project.gptflow("run", "spec.yaml", code=3)
-        assert "limits.failed_rows is reached: 4 rows failed, 3 allowed" in said
-        project.gptflow("run", "spec.yaml", "--retry", "failed")
-        assert [row["number"] for row in project.output()] == list(range(100))
+        fill(project, 60, SPEC + "limits: {failed_rows: 3}\nparallelism: {concurrency: 1}\n")
+        stopped = work(project)
+        assert "limits.failed_rows is reached: 4 rows failed, 3 allowed" in str(stopped.message)
+        assert (stopped.exit_code, stopped.failed) == (3, 4)
+        assert work(project).calls == 0
+        assert (work(project, retry="failed").exit_code, len(project.output())) == (0, 60)
 
 
 def test_a_stop_for_failed_rows_is_listed_with_its_run(tmp_path: Path) -> None:
     failures = [{"name": "context_length_exceeded", "match": "review 2"}]
     with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
         fill(project, 10, SPEC + "limits: {failed_rows: 0}\nparallelism: {concurrency: 1}\n")
-        project.gptflow("run", "spec.yaml", code=3)
+        assert work(project).exit_code == 3
         said = project.gptflow("runs")
         assert "  stopped: " in said
         assert "1 failed; limits.failed_rows is reached: 1 row failed, 0 allowed\n" in said
@@ -184,7 +196,7 @@ def test_replies_of_any_length_and_failures_overrun_it_by_what_is_in_flight_at_m
     failures = {"server_500": 0.1, "context_length_exceeded": 0.1}
     with serving(tmp_path, {"reply": words, "failures": failures}) as project:
         fill(project, 2000, priced(2, lanes=16))
-        project.gptflow("run", "spec.yaml", "--set", "limits.attempts=2", code=3)
+        assert work(project, "limits.attempts=2").exit_code == 3
         assert 2 - 50 * USD <= paid_usd(project) <= 2 + 16 * 50 * USD
         assert set(answered(project).values()) == {1}
 
@@ -192,11 +204,10 @@ def test_replies_of_any_length_and_failures_overrun_it_by_what_is_in_flight_at_m
 def test_with_money_for_one_call_sixty_four_lanes_come_to_an_end(tmp_path: Path) -> None:
     with serving(tmp_path, {"reply": {"text": REPLY}, "latency": "50ms"}) as project:
         fill(project, 100, priced(0.05, lanes=64))
-        said = project.gptflow("run", "spec.yaml", code=3)
-        assert len(project.requests) == 5
-        assert "done 5, failed 0, to do 95" in said
-        project.gptflow("run", "spec.yaml", "--set", "limits.cost_usd=0.06", code=3)
-        assert len(project.requests) == 6
+        assert work(project).calls == 5
+        assert work(project, "limits.cost_usd=0.06").calls == 1
+        last = work(project, "limits.cost_usd=0.06")
+        assert (last.calls, last.done, last.exit_code) == (0, 6, 3)
 
 
 def test_ctrl_c_ends_the_calls_that_wait_for_money(tmp_path: Path) -> None:
@@ -216,19 +227,19 @@ def test_ctrl_c_ends_the_calls_that_wait_for_money(tmp_path: Path) -> None:
 def test_replies_out_of_the_store_cost_nothing(tmp_path: Path) -> None:
     with serving(tmp_path, {"reply": {"text": REPLY}}) as project:
         fill(project, 20, priced(10, lanes=4))
-        project.gptflow("run", "spec.yaml")
+        assert work(project).cost_usd == pytest.approx(0.2)
         changed = priced(0, lanes=4).replace("label: text", "label: {regex: '\\d+'}")
         fill(project, 20, changed)
-        project.gptflow("run", "spec.yaml")
-        assert len(project.requests) == 20
+        again = work(project)
+        assert (again.exit_code, again.calls, again.cost_usd) == (0, 0, 0)
 
 
 def test_a_rehearsal_stops_for_simulated_money(tmp_path: Path) -> None:
     with serving(tmp_path, {}) as project:
         fill(project, 100, priced(0.2, lanes=4))
-        said = project.gptflow("run", "spec.yaml", "--mock", code=3)
-        assert "of $0.20 (simulated) spent" in said
-        assert project.requests == []
+        stopped = work(project, mock=True)
+        assert "of $0.20 (simulated) spent" in str(stopped.message)
+        assert (stopped.exit_code, stopped.cost_usd) == (3, 0)
 
 
 def test_a_step_that_a_row_in_flight_cannot_pay_is_asked_after_the_limit_is_raised(
@@ -237,9 +248,6 @@ def test_a_step_that_a_row_in_flight_cannot_pay_is_asked_after_the_limit_is_rais
     second = "  - name: more\n    prompt: More.\n    extract: {more: text}\noutput:"
     with serving(tmp_path, {"reply": {"text": REPLY}}) as project:
         fill(project, 20, priced(0.15, lanes=8).replace("output:", second, 1))
-        project.gptflow("run", "spec.yaml", code=3)
-        asked = len(project.requests)
-        project.gptflow("run", "spec.yaml", "--set", "limits.cost_usd=1")
-        assert asked == 15
-        assert len(project.requests) == 40
+        assert work(project).calls == 15
+        assert work(project, "limits.cost_usd=1").calls == 25
         assert set(answered(project).values()) == {1}

@@ -102,7 +102,7 @@ def test_a_command_may_work_as_long_as_the_limit_says() -> None:
     assert (bench.budget.left_s, bench.message()) == (1.0, None)
     bench.clock.now += 2
     bench.budget.look()
-    assert bench.message() == "limits.wall_s is reached: 1:01 min of 1:00 min"
+    assert bench.message() == "limits.wall_s is reached: the command has worked for 1:01 min"
 
 
 def test_without_limits_nothing_is_reached() -> None:
