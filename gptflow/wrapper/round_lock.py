@@ -16,6 +16,7 @@ from typing import Self
 import msgspec
 
 from gptflow.errors import UsageError
+from gptflow.flock import flock_holder
 from gptflow.wrapper.answer_log import unwritable
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -28,6 +29,12 @@ class Settings(msgspec.Struct, frozen=True):
     engine: str
     digest: str
     """A hash of model, endpoint and parameters."""
+
+
+def _writer(lock: Path) -> str:
+    """Who has a lock; a process may call this in one of its threads and be refused in another."""
+    holder = flock_holder(lock)
+    return "another call" if holder == f"process {os.getpid()}" else holder
 
 
 class RoundLock:
@@ -54,7 +61,7 @@ class RoundLock:
             if not isinstance(error, BlockingIOError):
                 raise unwritable(fout, error) from None
             raise UsageError(
-                f"{fout} is being written by another call",
+                f"{fout} is being written by {_writer(self._path)}",
                 hint="wait until it is done, or give this one another fout",
             ) from None
 

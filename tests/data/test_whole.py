@@ -85,7 +85,7 @@ def test_a_second_writer_of_the_same_output_is_refused_and_the_first_goes_on(
     first = WholeFile(output)
     first.stream.write(b"first")
 
-    with pytest.raises(UsageError, match=r"x\.csv: cannot be written: another process"):
+    with pytest.raises(UsageError, match=rf"x\.csv: cannot be written: process {os.getpid()} is"):
         WholeFile(output)
 
     first.commit()
@@ -107,7 +107,7 @@ def test_the_writer_may_be_another_process_and_its_part_is_free_when_it_dies(
     ) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
-        with pytest.raises(UsageError, match="another process"):
+        with pytest.raises(UsageError, match=f"process {writer.pid} is writing it"):
             WholeFile(output)
         writer.kill()
 

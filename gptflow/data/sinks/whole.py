@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from gptflow.errors import OutputError, UsageError
+from gptflow.flock import flock_holder
 from gptflow.spec.companion import part_path
 
 
@@ -49,7 +50,7 @@ class WholeFile:
             raise UsageError(f"{output}: cannot be written: its folder is a file") from None
         except BlockingIOError:
             raise UsageError(
-                f"{output}: cannot be written: another process is writing it",
+                f"{output}: cannot be written: {flock_holder(self.part)} is writing it",
                 hint="wait until that run or export is done, or give this one another output",
             ) from None
         except OSError as error:

@@ -1,0 +1,170 @@
+"""Two who want the same store, output or worker files: one has them, the other is told who."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project, serving
+
+ROWS = 40
+SPEC = """
+name: reviews
+source: {path: reviews.jsonl}
+model: {name: gpt-4o-mini, temperature: 0}
+steps:
+  - name: label
+    prompt: "Label review {{ number }}."
+    extract: {label: text}
+parallelism: {concurrency: 4}
+output: {path: out/labels.jsonl}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with serving(tmp_path, {"latency": "50ms", "reply": "echo"}) as project:
+        project.write("spec.yaml", SPEC)
+        project.write_rows([{"number": number} for number in range(ROWS)])
+        yield project
+
+
+def wait_for_requests(project: Project, count: int) -> None:
+    deadline_s = time.monotonic() + 30
+    while len(project.requests) < count and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    assert len(project.requests) >= count
+
+
+@contextmanager
+def held_up(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Meanwhile the process does not come to its end, however slow others are."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def ended_well(process: subprocess.Popen[str]) -> bool:
+    out, err = process.communicate(timeout=60)
+    assert "Traceback" not in out + err
+    return process.returncode == 0
+
+
+def test_a_second_run_on_the_same_store_is_told_who_has_it(project: Project) -> None:
+    first = project.start("run", "spec.yaml", "-q")
+    wait_for_requests(project, 4)
+    with held_up(first):
+        said = project.gptflow("run", "spec.yaml", "-q", "--set", "output.path=b.jsonl", code=2)
+        refused = project.gptflow("doctor", "--repair", code=2)
+    assert re.match(
+        rf"the store \.gptflow/reviews\.db is in use by process {first.pid} on "
+        rf"{re.escape(socket.gethostname())}, since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\n"
+        "Hint: wait until that run is done, or stop it with Ctrl-C where it runs\n$",
+        said,
+    )
+    assert f"in use by process {first.pid} on " in refused
+    assert ended_well(first)
+    assert len(project.requests) == ROWS
+
+
+def test_a_second_run_to_the_same_output_is_told_who_writes_it(project: Project) -> None:
+    first = project.start("run", "spec.yaml", "-q")
+    wait_for_requests(project, 4)
+    with held_up(first):
+        said = project.gptflow("run", "spec.yaml", "-q", "--store", "other.db", code=2)
+        exported = project.gptflow("export", "reviews", "-o", "out/labels.jsonl", code=2)
+    assert f"labels.jsonl: cannot be written: process {first.pid} is writing it\nHint: " in said
+    assert f"process {first.pid} is writing it" in exported
+    assert ended_well(first)
+    assert len(project.requests) == ROWS
+    assert len(project.output()) == ROWS
+
+
+def test_what_a_killed_run_has_locked_is_taken_over(project: Project) -> None:
+    first = project.start("run", "spec.yaml", "-q")
+    wait_for_requests(project, 8)
+    first.kill()
+    first.communicate()
+    assert (project.folder / ".gptflow/reviews.db.lock").read_text()  # its name is still in there
+    assert "sound" in project.gptflow("doctor")
+    project.gptflow("run", "spec.yaml", "-q")
+    assert len(project.output()) == ROWS
+
+
+def test_of_two_that_start_at_the_same_moment_one_wins(project: Project) -> None:
+    """Ten times over; the loser is told who the winner is."""
+    project.write_rows([{"number": number} for number in range(4)])
+    for time_over in range(10):
+        options = ("--set", f"steps.label.prompt=Label {time_over} {{{{ number }}}}.")
+        runs = [project.start("run", "spec.yaml", "-q", *options) for _ in range(2)]
+        said = [run.communicate(timeout=60)[1] for run in runs]
+        codes = [run.returncode for run in runs]
+        assert 0 in codes, said
+        loser = codes.index(2) if 2 in codes else None  # none if one had ended as the other began
+        if loser is not None:
+            assert f"in use by process {runs[1 - loser].pid} on " in said[loser]
+        assert "Traceback" not in "".join(said)
+    asked = Counter(entry.request for entry in project.requests)
+    assert len(asked) == 10 * 4
+    assert set(asked.values()) == {1}
+
+
+def test_readers_do_not_hold_up_a_run(project: Project) -> None:
+    """One holds a long read transaction, others come and go."""
+    run = project.start("run", "spec.yaml", "-q")
+    wait_for_requests(project, 4)
+    store = project.folder / ".gptflow/reviews.db"
+    with closing(sqlite3.connect(store, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        before = reader.execute("SELECT count(*) FROM results").fetchone()
+        with held_up(run):
+            assert "running" in project.gptflow("runs")
+            assert f"in use by process {run.pid} on " in project.gptflow("doctor")
+            exported = project.gptflow("export", "reviews").splitlines()
+        assert all("label" in json.loads(line) for line in exported if line.startswith("{"))
+        assert ended_well(run)
+        assert reader.execute("SELECT count(*) FROM results").fetchone() == before
+    assert len(project.output()) == ROWS
+    assert "nothing to do" in project.gptflow("run", "spec.yaml")
+
+
+ROUND = """
+import sys
+from gptflow import GPTWrapper
+wrapper = GPTWrapper(config_path="config.json")
+prompts = [f"Label review {number}." for number in range(40)]
+wrapper.single_round_multi_thread(
+    prompts=prompts, fout="answers.jsonl", engine="gpt-4o-mini", threads_num=4
+)
+"""
+
+
+def test_a_second_round_of_the_same_files_is_told_who_writes_them(project: Project) -> None:
+    command = [sys.executable, "-c", ROUND]
+    first = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.PIPE, text=True)
+    wait_for_requests(project, 4)
+    with held_up(first):
+        second = subprocess.run(
+            command, cwd=project.folder, capture_output=True, text=True, check=False
+        )
+    assert f"answers.jsonl is being written by process {first.pid}\n" in second.stderr
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    subprocess.run(command, cwd=project.folder, check=True, capture_output=True)
+    asked = Counter(entry.request for entry in project.requests)
+    assert len(asked) == ROWS
+    assert sum(asked.values()) <= ROWS + 4
