@@ -195,6 +195,13 @@ class Account:
         if self._learned and self._learned.per_s and not self.buckets:
             self._pace_per_s = self._learned.per_s
 
+    def slept(self, slept_s: float) -> None:
+        """Counts time for which `now` has stood still: rests go by, and limits fill."""
+        self.until -= slept_s
+        self._next_at -= slept_s
+        for bucket in self.buckets.values():
+            bucket.slept(slept_s)
+
     def hold(self, now: float) -> None:
         """Lets nothing go for a moment, in which the fate of the calls on their way is told."""
         self._next_at = max(self._next_at, now + _MOMENT_S)

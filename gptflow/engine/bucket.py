@@ -137,6 +137,10 @@ class Bucket:
         """What is in it, above its capacity if nothing was taken for long."""
         return self._level + (now - self._at) * self.per_s * self.pace
 
+    def slept(self, slept_s: float) -> None:
+        """Lets so much time flow in that nobody has counted."""
+        self._at -= slept_s
+
     def full_at(self) -> float:
         """When it would be full: the same until something is taken out. Early is much room."""
         return self._at + (self.capacity - self._level) / self.per_s

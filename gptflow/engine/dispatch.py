@@ -21,6 +21,12 @@ _WORDS = {
 """What became of a key, as a person reads it everywhere."""
 
 
+LONGEST_ALARM_S = 60.0
+"""A timer stands still while the machine sleeps: after so long the lines look at the clock again,
+lest they wait for hours that have gone by."""
+_SHORT_SLEEP_S = 1.0
+
+
 class _Waiter(NamedTuple):
     number: int
     tokens: int
@@ -68,6 +74,7 @@ class Dispatcher:
         self._draining: RunStopped | None = None
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at = 0.0
+        self._asleep_s = clock.asleep()
 
     @property
     def in_line(self) -> int:
@@ -175,6 +182,7 @@ class Dispatcher:
 
     def _move(self) -> None:
         """Serves each line as far as keys are free, the longest waiting head first."""
+        self._note_sleep()
         lines = [
             (line[0].number, model)
             for model, line in self._lines.items()
@@ -182,6 +190,13 @@ class Dispatcher:
         ]
         for _, model in sorted(lines):
             self._serve(model, self._lines[model])
+
+    def _note_sleep(self) -> None:
+        """Shortens the rests of the keys by what the machine has slept: the servers have not."""
+        slept_s = self._clock.asleep() - self._asleep_s
+        if slept_s > _SHORT_SLEEP_S:
+            self._asleep_s += slept_s
+            self._pool.slept(slept_s)
 
     def _is_dry(self, model: str) -> bool:
         """Whether calls of a model wait, and are to wait on, for other keys."""
@@ -222,7 +237,7 @@ class Dispatcher:
         self._alarm = asyncio.create_task(self._ring(until - now))
 
     async def _ring(self, delay_s: float) -> None:
-        await self._clock.sleep(delay_s)
+        await self._clock.sleep(min(delay_s, LONGEST_ALARM_S))
         self._alarm = None
         self._move()
 

@@ -223,6 +223,14 @@ class KeyPool:
         key.reach.failed(now, lease.sent.at, reached=reached, may_rest=is_elsewhere)
         return is_elsewhere
 
+    def slept(self, slept_s: float) -> None:
+        """Counts time for which `now` has stood still: rests go by, and limits fill."""
+        for account in self._accounts.values():
+            account.slept(slept_s)
+        for key in self._keys.values():
+            key.reach.until -= slept_s
+        self._lineups = {}  # they know when each key wakes
+
     def in_service(self, now: float, model: str) -> frozenset[str]:
         """The names of the keys that serve a model and do not rest."""
         return frozenset(

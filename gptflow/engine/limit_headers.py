@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from gptflow.engine.limits import header, moment_s
+from gptflow.engine.limits import header, moment_s, server_wall
 
 REQUESTS, TOKENS = "requests", "tokens"
 
@@ -114,7 +114,7 @@ def _told(headers: Mapping[str, str], names: _Names, wall: Callable[[], float]) 
         return None
     limit = _amount(header(headers, limit_name))
     reset = header(headers, reset_name)
-    reset_s = _reset_s(reset, wall) if reset else None
+    reset_s = _reset_s(reset, server_wall(headers, wall)) if reset else None
     return Told(unit, limit or None, remaining, reset_s)
 
 

@@ -59,21 +59,37 @@ def parse_wait(headers: Mapping[str, str], message: str, now_wall: float) -> flo
     """Seconds until the server wants to be asked again, or None if it does not say.
 
     Of several hints of the same kind the longest counts. Zero, negative and absurd ones do not.
-    `message` is the error's own message, never the body, which may quote a prompt.
+    `message` is the error's own message, never the body, which may quote a prompt. A date is
+    compared with the response's own, and with `now_wall` only where that is missing: the clock of
+    this machine may be wrong, or be set while a run works.
     """
     after = header(headers, "retry-after")
     after_ms = header(headers, "retry-after-ms")
+    wall = server_wall(headers, lambda: now_wall)
     named = _longest(
         (
             _number(after_ms) / 1000 if after_ms else math.nan,
-            moment_s(after, lambda: now_wall) if after else math.nan,
+            moment_s(after, wall) if after else math.nan,
             _in_words(message),
         )
     )
     if named is not None:
         return named
     resets = (header(headers, name) for name in _RESETS)
-    return _longest(moment_s(value, lambda: now_wall) for value in resets if value)
+    return _longest(moment_s(value, wall) for value in resets if value)
+
+
+def server_wall(headers: Mapping[str, str], wall: Callable[[], float]) -> Callable[[], float]:
+    """Seconds since 1970 by the clock of who sent a response; `wall` where it does not tell."""
+
+    def told() -> float:
+        date = header(headers, "date")
+        try:
+            return parsedate_to_datetime(date).timestamp() if date else wall()
+        except (ValueError, OverflowError):
+            return wall()
+
+    return told
 
 
 class StatedLimit(NamedTuple):

@@ -18,6 +18,9 @@ LONGEST_PROBE_S = 60.0
 _OFTEN_S, _SHARE = 5.0, 0.25
 """Until then: this, or this share of the outage so far. Whoever waits longer comes back late."""
 
+_LATE_S = 5.0
+"""No busy machine is so late."""
+
 TOLD_AFTER_S = 3.0
 """A shorter one is nobody's business: a server that often fails looks gone for a moment."""
 
@@ -63,6 +66,8 @@ class Outage:
         self._probing: asyncio.Task[None] | None = None
         self._stopped: RunStopped | None = None
         self._is_told = False
+        self._missed_s = 0.0
+        """For how long of the outage the process was stopped."""
         self.since = 0.0
         """The first failure since the last answer. What was charged from then on is given back."""
 
@@ -154,8 +159,13 @@ class Outage:
     async def _probe(self, message: str) -> None:
         """Lets one call try, at growing intervals. Tells of the outage only if it lasts."""
         wait_s = FIRST_PROBE_S
+        self._missed_s = 0.0
         while not self._is_too_long():
+            until = self._clock.now() + wait_s
             await self._clock.sleep(wait_s)
+            # A process that was stopped meanwhile has not waited: it tries before it gives up.
+            late_s = self._clock.now() - until
+            self._missed_s += late_s if late_s > _LATE_S else 0.0
             if self._is_too_long():
                 break
             if not self._is_told and self._clock.now() - self.since >= TOLD_AFTER_S:
@@ -169,7 +179,7 @@ class Outage:
         self._fail(_too_long(message, self._longest_s))
 
     def _is_too_long(self) -> bool:
-        return self._clock.now() - self.since >= self._longest_s
+        return self._clock.now() - self.since - self._missed_s >= self._longest_s
 
     def _forget(self) -> None:
         self._keys.clear()
