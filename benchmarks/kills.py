@@ -25,9 +25,9 @@ POINTS = (
     "during sqlite3:Connection.execute ~COMMIT #{}",
     "before gptflow.store.writer:_settle #{}",
     "before gptflow.runner.publish:Publication.commit",
-    "before posix:replace",
-    "after posix:replace",
-    "before posix:replace #2",
+    "before pathlib:Path.replace",
+    "after pathlib:Path.replace",
+    "before pathlib:Path.replace #2",
     "before gptflow.store.run:change_run",
     "after gptflow.store.run:change_run",
 )

@@ -28,6 +28,7 @@ from gptflow.store.reader import StoreReader
 LAUNCHER = Path(__file__).with_name("killed_at.py")
 ROWS = 40
 CONCURRENCY = 6
+COMMAND = ("run", "spec.yaml", "--quiet")
 INVALID = 5
 """The row whose reply fits nothing: it fails."""
 SPEC = f"""
@@ -89,7 +90,7 @@ class Scene:
             [sys.executable, *command],
             cwd=self.folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=options.pop("stdin", subprocess.DEVNULL),
             stdout=options.pop("stdout", subprocess.PIPE),
             stderr=options.pop("stderr", subprocess.PIPE),
             text=True,
@@ -111,16 +112,19 @@ class Scene:
         """Starts the run."""
         return self.start("-m", "gptflow", "run", "spec.yaml", **options)
 
-    def kill_at(self, point: str) -> None:
-        """Runs until SIGKILL at a point of killed_at.py, which must be reached."""
-        process = self.start(str(LAUNCHER), point, "run", "spec.yaml", "--quiet")
+    def kill_at(self, point: str, *command: str, **options: Any) -> None:
+        """Runs, or does another command, until SIGKILL at a point of killed_at.py.
+
+        The point must be reached.
+        """
+        process = self.start(str(LAUNCHER), point, *(command or COMMAND), **options)
         told = "".join(process.communicate(timeout=60))
         assert process.returncode == -signal.SIGKILL, f"{point} was not reached: {told}"
         self.look()
 
     def signal_at(self, point: str) -> tuple[int, str]:
         """Runs with a signal, that may be survived, at a point; the exit code and what it said."""
-        process = self.start(str(LAUNCHER), point, "run", "spec.yaml", "--quiet")
+        process = self.start(str(LAUNCHER), point, *COMMAND)
         told = "".join(process.communicate(timeout=60))
         assert "Traceback" not in told
         self.look()
@@ -179,7 +183,7 @@ class Scene:
 
     def _command(self) -> object:
         with pytest.raises(SystemExit) as ended:
-            main(["run", "spec.yaml", "--quiet"])
+            main(COMMAND)
         return ended.value.code
 
     def asked_again(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.crashes import CALLS, CONCURRENCY, Scene, staged
+from tests.faults.crashes import CALLS, CONCURRENCY, DONE, Scene, staged
 
 
 @pytest.fixture
@@ -76,10 +76,10 @@ def test_a_run_killed_as_a_request_arrives_asks_again_only_those_in_flight(
 
 AFTER_THE_LAST_CALL = {
     "as a row is written out": "before gptflow.data.sinks.jsonl:JsonlSink.write #20",
-    "before the output moves to its place": "before posix:replace",
-    "after the output has moved": "after posix:replace",
-    "before the failed rows move": "before posix:replace #2",
-    "after the failed rows have moved": "after posix:replace #2",
+    "before the output moves to its place": "before pathlib:Path.replace",
+    "after the output has moved": "after pathlib:Path.replace",
+    "before the failed rows move": "before pathlib:Path.replace #2",
+    "after the failed rows have moved": "after pathlib:Path.replace #2",
     "before the end is written down": "before gptflow.store.run:change_run",
     "after the end was written down": "after gptflow.store.run:change_run",
     "as the store is closed": "before gptflow.store.store:_finish",
@@ -114,12 +114,38 @@ def test_a_crash_leaves_the_output_of_the_run_before_as_it_is(scene: Scene) -> N
     scene.finish()
     edited = (scene.folder / "spec.yaml").read_text().replace("apology: text", "sorry: text")
     (scene.folder / "spec.yaml").write_text(edited)
-    for point in ("before gptflow.runner.publish:Publication.commit", "before posix:replace"):
+    for point in (
+        "before gptflow.runner.publish:Publication.commit",
+        "before pathlib:Path.replace",
+    ):
         scene.kill_at(point)
+
+
+def test_a_run_over_standard_input_goes_on_with_the_same_input(scene: Scene) -> None:
+    piped = ("run", "spec.yaml", "--quiet", "--set", "source.path=-")
+    with (scene.folder / "rows.jsonl").open() as rows:
+        scene.kill_at("before gptflow.store.store:Store.save_result #9", *piped, stdin=rows)
+    with (scene.folder / "rows.jsonl").open() as rows:
+        process = scene.start("-m", "gptflow", *piped, stdin=rows)
+        process.communicate(timeout=60)
+    assert process.returncode == 1
+    scene.look()
+    assert scene.rows() == DONE
+    assert scene.asked_again() <= CONCURRENCY
+
+
+def test_an_export_that_is_killed_leaves_its_target_as_it_was(scene: Scene) -> None:
+    scene.finish()
+    target = scene.folder / "copy.csv"
+    target.write_text("old")
+    scene.kill_at("before pathlib:Path.replace", "export", "crash", "-o", "copy.csv")
+    assert target.read_text() == "old"
+    scene.kill_at("after pathlib:Path.replace", "export", "crash", "-o", "copy.csv")
+    assert len(target.read_text().splitlines()) == 1 + len(DONE)
 
 
 def test_a_point_that_is_never_reached_is_noticed(scene: Scene) -> None:
     with pytest.raises(AssertionError, match="was not reached"):
-        scene.kill_at("before posix:replace #9")
+        scene.kill_at("before pathlib:Path.replace #9")
     with pytest.raises(AssertionError, match="has no attribute 'sav_reply'"):
         scene.kill_at("before gptflow.store.store:Store.sav_reply")

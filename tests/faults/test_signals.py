@@ -120,7 +120,7 @@ OUTSIDE = {
     "before the first call": "before gptflow.engine.engine:Engine.__aenter__",
     "after the last call": "before gptflow.engine.client:Client.aclose",
     "while the output is written": "before gptflow.runner.publish:Publication.commit",
-    "between the two outputs": "before posix:replace #2",
+    "between the two outputs": "before pathlib:Path.replace #2",
     "while the end is written down": "before gptflow.store.run:change_run",
     "while the store is closed": "before gptflow.store.store:_finish",
 }
