@@ -105,22 +105,56 @@ def test_what_a_killed_run_has_locked_is_taken_over(project: Project) -> None:
     assert len(project.output()) == ROWS
 
 
-def test_of_two_that_start_at_the_same_moment_one_wins(project: Project) -> None:
-    """Ten times over; the loser is told who the winner is."""
-    project.write_rows([{"number": number} for number in range(4)])
-    for time_over in range(10):
-        options = ("--set", f"steps.label.prompt=Label {time_over} {{{{ number }}}}.")
-        runs = [project.start("run", "spec.yaml", "-q", *options) for _ in range(2)]
-        said = [run.communicate(timeout=60)[1] for run in runs]
-        codes = [run.returncode for run in runs]
-        assert 0 in codes, said
-        loser = codes.index(2) if 2 in codes else None  # none if one had ended as the other began
-        if loser is not None:
-            assert f"in use by process {runs[1 - loser].pid} on " in said[loser]
-        assert "Traceback" not in "".join(said)
-    asked = Counter(entry.request for entry in project.requests)
-    assert len(asked) == 10 * 4
-    assert set(asked.values()) == {1}
+RACER = """
+import sys
+from pathlib import Path
+from gptflow.errors import StoreLocked
+from gptflow.store.store import Store
+print("ready", flush=True)
+for _ in sys.stdin:
+    try:
+        store = Store.open(Path("race.db"))
+    except StoreLocked as locked:
+        print(locked.message, flush=True)
+        sys.stdin.readline()
+    else:
+        print("won", flush=True)
+        sys.stdin.readline()
+        store.close()
+    print("done", flush=True)
+"""
+
+
+def test_of_two_that_start_at_the_same_moment_one_wins_ten_times_over(tmp_path: Path) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        for _ in range(2)
+    ]
+
+    def each_says(line: str = "") -> list[str]:
+        for racer in racers:
+            assert racer.stdin
+            racer.stdin.write(line)
+        return [racer.stdout.readline().strip() for racer in racers if racer.stdout]
+
+    assert each_says() == ["ready", "ready"]
+    for _ in range(10):
+        said = each_says("go\n")
+        assert said.count("won") == 1, said
+        winner = said.index("won")
+        assert (
+            f"the store race.db is in use by process {racers[winner].pid} on " in said[1 - winner]
+        )
+        assert each_says("end\n") == ["done", "done"]
+    for racer in racers:
+        racer.communicate()
 
 
 def test_readers_do_not_hold_up_a_run(project: Project) -> None:
