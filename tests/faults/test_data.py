@@ -546,6 +546,17 @@ def test_a_pattern_gains_a_file(changing: Changing, project: Project) -> None:
     assert changing.rows() == ["new 00", *named(*range(ROWS))]
 
 
+def test_a_number_changes_in_its_thirtieth_digit(
+    project: Project, run: Callable[..., Ended]
+) -> None:
+    project.write("spec.yaml", spec("path: data.jsonl"))
+    for number in ("0.1", "0.100000000000000000000000000001"):
+        project.write("data.jsonl", f'{{"a": {number}}}')
+        assert run() == (0, "")
+        (row,) = lines_of(project.folder / "out/rows.jsonl")
+        assert row["a"] == Number(number)
+
+
 def test_rows_change_places_between_two_runs(changing: Changing) -> None:
     changing.run()
     changing.path.write_text("".join(map(row, reversed(range(ROWS)))))
