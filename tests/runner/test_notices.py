@@ -143,6 +143,18 @@ def test_a_run_that_ends_before_its_rows_says_why_and_what_is_left(
     assert "goes on from there" in text
 
 
+def test_a_limit_that_was_reached_is_told_with_what_goes_on(
+    begun: Telling, lark: LarkServer
+) -> None:
+    message = "limits.cost_usd is reached: $5.00 of $5.00 spent\nHint: --set limits.cost_usd=10"
+    stopped = replace(SUMMARY, done=500, status=Ending.STOPPED, message=message)
+    with begun(on=["failure"]) as notices:
+        notices.end(replace(stopped, next_options=("--set", "limits.cost_usd=10")))
+    (text,) = lark.texts
+    assert text.splitlines()[:3] == ["reviews (simulated): stopped", *message.splitlines()]
+    assert "the same command" not in text
+
+
 def test_a_crash_is_told_and_raised_on(telling: Telling, lark: LarkServer) -> None:
     def crash(error: Exception) -> None:
         with telling():

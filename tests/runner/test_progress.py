@@ -248,6 +248,17 @@ def test_draining_says_what_is_waited_for(kind: type[Any]) -> None:
     assert "Ctrl-C again stops now" in draining_words(1)
 
 
+@pytest.mark.parametrize("kind", [PlainDisplay, LiveDisplay])
+def test_a_limit_is_named_when_it_is_reached(kind: type[Any]) -> None:
+    stream = StringIO()
+    kind(stream).draining(0, "limits.wall_s")
+    kind(stream).draining(2, "limits.wall_s")
+    assert stream.getvalue().split("\n")[:2] == [
+        "stopping: limits.wall_s is reached",
+        "stopping: limits.wall_s is reached; waiting for 2 calls in flight",
+    ]
+
+
 def test_the_speed_is_that_of_the_last_half_minute() -> None:
     clock = HandClock()
     meter = Meter(clock)
