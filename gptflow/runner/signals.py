@@ -25,8 +25,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 def heeded_signals() -> list[signal.Signals]:
-    """Those that are not ignored: nohup ignores SIGHUP, and a script's `&` ignores SIGINT."""
-    return [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    """Those that are not ignored: nohup ignores SIGHUP, and a script's `&` ignores SIGINT.
+
+    Nor are those heeded whose action was set from C, which could not be put back.
+    """
+    return [n for n in SIGNALS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.crashes import CALLS, DONE, LAUNCHER, Scene, staged
+from tests.faults.crashes import CALLS, DONE, LAUNCHER, ROWS, Scene, staged
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -244,3 +245,15 @@ def test_nobody_has_to_read_that_a_signal_came(scene: Scene) -> None:
     process, controller = on_a_terminal(scene, str(LAUNCHER), point, *RUN[2:])
     os.close(controller)
     assert process.wait(timeout=40) == 129
+
+
+def test_a_signal_does_not_wait_for_a_reader_who_takes_nothing(scene: Scene) -> None:
+    long_rows = (json.dumps({"number": n, "text": "x" * 40_000}) + "\n" for n in range(ROWS))
+    (scene.folder / "rows.jsonl").write_text("".join(long_rows))
+    ended(scene.run())
+    process = scene.start("-m", "gptflow", "export", "crash")
+    assert process.stdout is not None
+    assert process.stdout.read(1) == "{"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    ended(process)
