@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
+from gptflow.errors import DataError
 from gptflow.store.ledger import ledger_digest
-from gptflow.store.record import RowCounts
+from gptflow.store.record import LedgerRow, RowCounts
 from gptflow.store.reuse import SharedRows
 from gptflow.store.store import REUSE_CHUNK, Store
 from tests.store.conftest import call, done, draft, failed, key, reply, rows, save
@@ -165,3 +169,34 @@ def test_deleting_a_run_leaves_the_results_that_it_had_taken_over(store: Store) 
     store.delete_run(second)
     assert list(store.reader.results(second)) == []
     assert list(store.reader.results(first)) == [done(0, "x")]
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_of_what_it_shared(store: Store) -> None:
+    first = begin(store, "a", "b")
+    save(store, first, done(0, "x"), done(1))
+
+    def broken() -> Iterator[LedgerRow]:
+        yield (2, 2, key("c"))
+        raise DataError("line 3 is broken")
+
+    with pytest.raises(DataError):
+        store.begin_run(draft(), broken(), shared=shared_with(store, first, 2))
+    assert [run.run_id for run in store.reader.runs()] == [first]
+    assert list(store.reader.results(first)) == [done(0, "x"), done(1)]
+    with closing(sqlite3.connect(store.path)) as database:
+        assert database.execute("SELECT count(*) FROM reused").fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM ledger").fetchone() == (2,)
+
+
+def test_a_run_that_was_killed_while_it_began_leaves_nothing_of_what_it_shared(path: Path) -> None:
+    with Store.open(path) as store:
+        first = begin(store, "a", "b")
+        save(store, first, done(0, "x"), done(1))
+        second = begin_behind(store, shared_with(store, first, 2), "c")
+    with closing(sqlite3.connect(path)) as database:  # as a kill would leave it
+        database.execute("UPDATE runs SET status = 'preparing' WHERE run_id = ?", (second,))
+        database.commit()
+    with Store.open(path) as store:
+        assert [run.run_id for run in store.reader.runs()] == [first]
+        assert list(store.reader.results(second)) == []
+        assert list(store.reader.results(first)) == [done(0, "x"), done(1)]
