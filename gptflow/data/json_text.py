@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from decimal import Decimal
 from typing import Any, NoReturn
 
 import msgspec
@@ -27,19 +26,12 @@ MAX_DEPTH = 500
 less what the program stands on at that moment: what is read once must be read every time."""
 
 _CONTAINERS = frozenset((dict, list))
-_INEXACT = _CONTAINERS | {float}
 
 _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 _space = re.compile(r"[ \t\r\n]*")
-_numeric = bytes.maketrans(b"123456789.E+", b"0000000000e-")
-_FINE = (b"0" * 19, b"e000", b"e-000")
-"""One of these is in a row, with all digits made 0, where a number in it may have more than the 17
-digits that a float needs at most, or an exponent that no float has. To be rid of most rows fast."""
-_fine_number = re.compile(rb"[1-9][0-9.]{18}|[eE][-+]?[0-9]{3}")
-"""The same, exactly."""
 
 
 def parse_object(raw: bytes, place: tuple[str, int]) -> Columns:
@@ -171,30 +163,6 @@ _patient = json.JSONDecoder(
 def _kind(value: Any) -> str:
     names = {list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-def exact(raw: bytes, columns: Columns) -> Columns:
-    """The columns of the row in `raw`; what a float cannot hold stands there as text.
-
-    Two rows that differ in the twentieth digit are two rows, though templates see them as one.
-    """
-    if _INEXACT.isdisjoint(map(type, columns.values())):
-        return columns
-    digits = raw.translate(_numeric)
-    if not any(fine in digits for fine in _FINE) or not _fine_number.search(raw):
-        return columns
-    found: Columns = _exact.decode(raw.decode())
-    return found
-
-
-def _exactly(text: str) -> float | str:
-    value = float(text)
-    number = Decimal(text)
-    # NUL: no text of a row is likely to be the same.
-    return value if number == Decimal(repr(value)) else f"\0{number.normalize()}"
-
-
-_exact = json.JSONDecoder(parse_float=_exactly)
 
 
 def members(raw: bytes) -> dict[str, bytes]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
+from gptflow.data.exact_number import exact
 from gptflow.data.excerpt import data_error, printable
-from gptflow.data.json_text import canonical, exact
+from gptflow.data.json_text import canonical
 from gptflow.data.record import Record
 from gptflow.errors import DataError
 from gptflow.records import Columns
