@@ -76,7 +76,8 @@ def find_done(connection: sqlite3.Connection, run_id: int) -> int:
            WHERE status = 0 AND row_id >= ? AND row_id < ? ORDER BY row_key, ordinal""",
         stretch_of(run_id),
     )
-    for earlier in earlier_runs:
+    (wanted,) = connection.execute("SELECT count(*) FROM wanted").fetchone()
+    for earlier in earlier_runs if wanted else ():
         connection.execute(
             """INSERT OR IGNORE INTO found
                SELECT wanted.row_id, coalesce(result_id, old.row_id), old.status
