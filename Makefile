@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two pips at once would get in each other's way.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format schema docs bench clean
+.PHONY: help demo test fuzz lint format schema docs bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: .venv/.local  ## label product reviews with a real model on this machine; 
 
 test: .venv/.dev .venv/.local  ## the test suite
 	$(BIN)/python -m pytest
+
+fuzz: .venv/.dev  ## look for texts that the readers cannot take, ten minutes
+	$(BIN)/python -m tests.fuzz $(or $(GPTFLOW_FUZZ_S),600)
 
 lint: .venv/.dev  ## ruff and mypy --strict
 	$(BIN)/ruff check .
