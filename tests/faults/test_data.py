@@ -19,7 +19,7 @@ from gptflow.mock.log import LogEntry
 from gptflow.mock.scenario import Scenario
 from gptflow.mock.server import MockServer
 from tests.data.conftest import PACKERS
-from tests.faults.odd_data import CASES, Case, Kept, Refused
+from tests.faults.odd_data import CASES, CODE, SEPARATORS, Case, Kept, Refused
 from tests.project import Project, serving
 
 SPEC = """
@@ -627,3 +627,37 @@ def test_a_record_of_more_than_64_mib(
     (project.folder / f"data.{ending}.zst").write_bytes(PACKERS[".zst"](data))
     said = refuse(project, run, f"path: data.{ending}.zst")
     assert said.startswith(f"data.{ending}.zst{says}")
+
+
+# ------------------------------------------------------------------ prompts
+
+
+def test_odd_text_in_a_prompt(project: Project, run: Callable[..., Ended]) -> None:
+    odd = [SEPARATORS, CODE, "x\0y\r\nz\r", "\n  x \n\n", '"quoted" \\n', "größe 日本 \U0001f600"]
+    project.write_rows([{"text": text} for text in odd], "data.jsonl")
+    project.write("spec.yaml", spec("path: data.jsonl").replace("It has", "{{ text }}|has"))
+    assert run() == (0, "")
+    assert {asked.rpartition("|")[0] for asked in project.asked()} == set(odd)
+    assert [row["text"] for row in lines_of(project.folder / "out/rows.jsonl")] == odd
+
+
+def test_half_of_a_surrogate_pair_in_a_prompt(project: Project, run: Callable[..., Ended]) -> None:
+    project.write("data.jsonl", '{"text": "x\\ud800y"}\n{"text": "z"}\n')
+    project.write("spec.yaml", spec("path: data.jsonl").replace("It has", "{{ text }} has"))
+    assert run()[0] == 1
+    assert len(project.asked()) == 1
+    (failed,) = lines_of(project.folder / "out/rows.failed.jsonl")
+    assert "half of a surrogate pair" in failed["error"]["message"]
+    assert failed["row"]["text"] == "x\ud800y"
+
+
+def test_a_name_of_jinja_s_own_in_a_prompt(project: Project, run: Callable[..., Ended]) -> None:
+    names = ["__class__", "items", "range", "dict", "loop", "_", "if", "none", "true", "a.b"]
+    project.write_rows([{name: f"<{name}>" for name in names}], "data.jsonl")
+    prompt = "".join(f"{{{{ row['{name}'] }}}}" for name in names)
+    prompt += "{{ row.items }}{{ row.__class__ }}{{ range }}{{ loop }}{{ __class__ }}"
+    project.write("spec.yaml", spec("path: data.jsonl").replace("It has", prompt))
+    assert run() == (0, "")
+    (asked,) = project.asked()
+    shown = [*names, "items", "__class__", "range", "loop", "__class__"]
+    assert asked.startswith("".join(f"<{name}>" for name in shown))
