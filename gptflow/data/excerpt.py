@@ -86,6 +86,11 @@ def _excerpt(text: str, at: int | None) -> str:
     return f"\n    {before}{after}{caret}" if before or after else ""
 
 
+def short(name: str) -> str:
+    """A name or a number of the data as a message has it: printable, and cut where it is long."""
+    return printable(name) if len(name) <= WIDTH else printable(name[:WIDTH]) + "..."
+
+
 def printable(text: str) -> str:
     """The text with everything escaped that could steer a terminal or turn its direction."""
     if text.isprintable():

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from gptflow.data.excerpt import data_error, not_json, not_utf8, printable
+from gptflow.data.excerpt import data_error, not_json, not_utf8, short
 from gptflow.errors import DataError
 from gptflow.records import Columns
 
@@ -18,8 +18,6 @@ SPACE = b" \t\r\n"
 
 MAX_DIGITS = 4300
 """The longest integer that Python reads from text (sys.int_info.default_max_str_digits)."""
-
-SHOWN_DIGITS = 40
 
 MAX_DEPTH = 500
 """Arrays and objects inside of each other. Python itself goes no deeper than about a thousand,
@@ -116,7 +114,7 @@ def _with_plain_names(value: Any) -> Any:
     """The value, if all its names can be written down in UTF-8: in the store, in a header."""
     for name in value if isinstance(value, dict) else ():
         if any("\ud800" <= character <= "\udfff" for character in name):
-            what = f"the column's name '{printable(name)}' holds half of a surrogate pair"
+            what = f"the column's name '{short(name)}' holds half of a surrogate pair"
             raise DataError(what, hint="rename the column")
     return value
 
@@ -128,8 +126,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        shown = text if len(text) <= SHOWN_DIGITS else f"{text[:SHOWN_DIGITS]}..."
-        raise DataError(f"the number {shown} is out of range", hint="write it as a string")
+        raise DataError(f"the number {short(text)} is out of range", hint="write it as a string")
     return value
 
 
@@ -146,7 +143,7 @@ def _each_once(members: list[tuple[str, Any]]) -> Columns:
     seen: set[str] = set()
     for name, _ in members:
         if name in seen:
-            what = f"an object has the name '{printable(name)}' twice"
+            what = f"an object has the name '{short(name)}' twice"
             raise DataError(what, hint="keep one of them, or rename one")
         seen.add(name)
     return value

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 from gptflow.data.exact_number import exact
-from gptflow.data.excerpt import data_error, printable
+from gptflow.data.excerpt import data_error, short
 from gptflow.data.json_text import canonical
 from gptflow.data.record import Record
 from gptflow.errors import DataError
@@ -56,7 +56,7 @@ def identity_in(key: bytes, id_columns: Sequence[str]) -> bytes:
 
 
 def _without_id(record: Record, name: str) -> DataError:
-    has = ", ".join(printable(column) for column in list(record.columns)[:20]) or "no columns"
+    has = ", ".join(short(column) for column in list(record.columns)[:20]) or "no columns"
     return data_error(
         (record.file, record.line),
         f"the record has no column '{name}', which source.id names",

@@ -91,3 +91,8 @@ def test_a_tsv_has_tabs_between_its_cells_and_the_same_quotes(source: Write) -> 
     (record,) = source(x__tsv='a,x\tb\n1,2\t"3\t4"\n').records()
 
     assert record.columns == {"a,x": "1,2", "b": "3\t4"}
+
+
+def test_a_long_name_is_shown_in_part(source: Write) -> None:
+    with pytest.raises(DataError, match="column 'x{72}...' twice"):
+        list(source(x__csv=f"{'x' * 100_000},{'x' * 100_000}\n").records())

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterator
 from io import BufferedReader
 
-from gptflow.data.excerpt import data_error, printable
+from gptflow.data.excerpt import data_error, short
 from gptflow.data.json_text import encoded
 from gptflow.data.sources.opening import RECORD_BYTES, lines, too_long, utf8
 from gptflow.errors import DataError
@@ -79,7 +79,7 @@ def _check_header(header: list[str], place: tuple[str, int]) -> None:
             hint = "name it, or leave it out; for pandas: to_csv(..., index=False)"
             raise data_error(place, what, hint=hint)
         if name in seen:
-            what = f"the header names column '{printable(name)}' twice"
+            what = f"the header names column '{short(name)}' twice"
             raise data_error(place, what, hint="every column needs a name of its own")
         seen.add(name)
 
