@@ -24,7 +24,7 @@ from typing import Any
 import click
 
 from gptflow import __version__
-from gptflow.cli.stream import attach_missing, detach_broken, discard_output
+from gptflow.cli.stream import attach_missing, detach_broken
 from gptflow.errors import GptflowError
 from gptflow.runner.signals import Interrupted, raising_signals
 from gptflow.spec.showable import showable
@@ -139,7 +139,6 @@ def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
 
 def _interrupted(interruption: KeyboardInterrupt | None, arguments: Sequence[str]) -> int:
     """Tells that a signal has come, and gives the exit code for it."""
-    discard_output()
     number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
     words = "interrupted" if number == signal.SIGINT else f"interrupted by {interruption}"
     if "run" in arguments[:1]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 
 def attach_missing() -> None:
@@ -16,12 +15,6 @@ def attach_missing() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  # for the life of the process; no path
-
-
-def discard_output() -> None:
-    """Drops what is still to be written to standard output: its reader may never take it."""
-    with suppress(OSError):  # no file; or there is nothing that could be opened in its place
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def detach_broken() -> OSError | None:
