@@ -12,7 +12,9 @@ from gptflow.cli.options import debug_option
 from gptflow.errors import StoreError, UsageError
 from gptflow.runner.prepare import STORE_FOLDER
 from gptflow.spec.showable import showable, showable_json
+from gptflow.store.lock import holder_of
 from gptflow.store.reader import StoreReader
+from gptflow.store.record import RunRecord, RunStatus
 
 
 @click.command("runs")
@@ -58,8 +60,15 @@ def _line(row: dict[str, object]) -> str:
     )
 
 
+def _status(run: RunRecord, holder: str | None) -> RunStatus:
+    """Where a run stands. One that was killed could not write that down itself."""
+    is_dead = run.status is RunStatus.RUNNING and holder is None
+    return RunStatus.INTERRUPTED if is_dead else run.status
+
+
 def _rows(path: Path) -> list[dict[str, object]]:
     with StoreReader(path) as reader:
+        holder = holder_of(path)
         rows: list[dict[str, object]] = []
         for run in reader.runs():
             counts = reader.counts(run.run_id)
@@ -68,7 +77,7 @@ def _rows(path: Path) -> list[dict[str, object]]:
                     "store": str(path),
                     "name": run.name,
                     "run": run.run_id,
-                    "status": str(run.status),
+                    "status": str(_status(run, holder)),
                     "stop_reason": run.stop_reason,
                     "server": run.server,
                     "began": datetime.fromtimestamp(run.started_at)

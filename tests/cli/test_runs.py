@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from tests.cli.conftest import Gptflow
@@ -71,6 +72,13 @@ def test_a_run_that_is_being_prepared_has_done_nothing(gptflow: Gptflow, folder:
         writer.execute("UPDATE runs SET status = 'preparing', rows = 0")
     writer.close()
     assert "preparing (mock): 0 of 0 rows done, 0 failed" in gptflow("runs").out
+
+
+def test_a_run_that_was_killed_is_not_running(gptflow: Gptflow, folder: Path) -> None:
+    gptflow("run", "spec.yaml", "--mock")
+    with closing(sqlite3.connect(folder / ".gptflow/reviews.db", isolation_level=None)) as writer:
+        writer.execute("UPDATE runs SET status = 'running'")  # as a killed run leaves it
+    assert " interrupted (mock): " in gptflow("runs").out
 
 
 def test_a_store_that_is_not_there_and_a_folder(gptflow: Gptflow, folder: Path) -> None:

@@ -140,7 +140,7 @@ def test_what_stands_in_the_way_of_the_failed_rows_leaves_no_part_of_the_others(
 
 
 def test_two_runs_cannot_publish_to_the_same_file_at_once(run: Run) -> None:
-    with Publication(run.target), pytest.raises(UsageError, match="another process is writing it"):
+    with Publication(run.target), pytest.raises(UsageError, match="is writing it"):
         Publisher(run.store.path, run.record.run_id, run.target)
     run.publish()
 
