@@ -53,6 +53,7 @@ def test_wanted_rows_are_taken_from_a_lazy_iterator_one_ahead(source: Write) -> 
         (LINES.replace("xx", "xy"), r"x\.jsonl:3 is another row"),
         ("\n".join(LINES.splitlines()[:2]), "it has fewer records"),
         ("", "it has fewer records"),
+        (LINES.replace('"xx"', '"xx'), r"x\.jsonl:3: not valid JSON"),
     ],
 )
 def test_a_source_that_has_changed_is_noticed(source: Write, now: str, message: str) -> None:
@@ -80,3 +81,12 @@ def test_with_id_columns_the_row_key_hangs_on_them_alone(source: Write) -> None:
     (after,) = replay(lines, wanted(lines, 2, id_columns=("id",)), id_columns=("id",))
 
     assert (after.key, after.columns["v"]) == (before.key, "xy")
+
+
+def test_a_row_that_has_lost_its_id_is_another_one(source: Write) -> None:
+    lines = source(x__jsonl=LINES)
+    entries = wanted(lines, 2, id_columns=("id",))
+    source(x__jsonl=LINES.replace("id", "ID"))
+
+    with pytest.raises(DataError, match=r"since the run began: x\.jsonl:3 is another row"):
+        list(replay(lines, entries, id_columns=("id",)))

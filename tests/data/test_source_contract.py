@@ -181,6 +181,14 @@ def test_a_touched_file_has_another_fingerprint(file: InputFile) -> None:
     assert FileSource([file]).fingerprint() != before
 
 
+def test_an_edit_that_puts_the_time_back_has_another_fingerprint(file: InputFile) -> None:
+    before, fingerprint = file.path.stat(), FileSource([file]).fingerprint()
+    file.path.write_bytes(file.path.read_bytes())
+    os.utime(file.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert FileSource([file]).fingerprint() != fingerprint
+
+
 def test_a_preview_has_the_first_records_and_their_columns(anything: Source) -> None:
     assert [record.number for record in first_records(anything, 2)] == [0, 1]
     assert first_columns(anything) in (["id", "text"], ["index"])

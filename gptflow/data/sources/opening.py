@@ -24,7 +24,7 @@ RECORD_BYTES = 1 << 26
 """The longest record. Without a bound, a few packed megabytes of zeros would fill the memory, and
 a quote that is never closed would take the rest of the file."""
 
-COMPRESSED_CHUNK_BYTES = 1 << 10
+COMPRESSED_CHUNK_BYTES = 1 << 8
 """Read at once from a .zst file. All that it unpacks to is held in memory, and that is up to
 32,768 times as much: four bytes can stand for a block of 128 KiB."""
 
