@@ -23,7 +23,7 @@ Names = dict[str, Any]
 """What the templates of a row see, by name."""
 
 
-def converse(plan: Plan, row: Row) -> Conversation:
+def converse(plan: Plan, row: Row, *, patient: bool = True) -> Conversation:
     """Takes a row through the steps of a plan.
 
     The fields come in the order of the spec; those of a step that `when` leaves out, or that
@@ -31,6 +31,7 @@ def converse(plan: Plan, row: Row) -> Conversation:
 
     Raises:
         RowFailed: a template cannot be rendered for this row, or no reply was accepted.
+        TakesLong: not `patient`, and a reply cannot be searched in a moment.
     """
     steps: dict[str, Any] = {}
     names: Names = names_of(plan.vars, row.columns) | {"steps": steps}
@@ -40,7 +41,7 @@ def converse(plan: Plan, row: Row) -> Conversation:
         reply, found = None, dict.fromkeys(step.fields)
         if _is_wanted(step, names):
             messages.extend(_turns(step, names))
-            reply, found = yield from _answer(step, row, messages)
+            reply, found = yield from _answer(step, row, messages, patient=patient)
         fields |= found
         names |= found
         steps[step.name] = {"reply": reply, "fields": found}
@@ -68,14 +69,14 @@ def _turns(step: StepPlan, names: Names) -> list[Message]:
 
 
 def _answer(
-    step: StepPlan, row: Row, messages: list[Message]
+    step: StepPlan, row: Row, messages: list[Message], *, patient: bool
 ) -> Generator[Call, Reply, tuple[str, Fields]]:
     """Asks until a reply is accepted or the step gives up; the messages grow by every turn."""
     for reasks_left in range(step.reask, -1, -1):
         reply = yield _call(step, row, messages)
         messages.append({"role": "assistant", "content": reply.text})
         try:
-            return reply.text, step.extract(reply.text)
+            return reply.text, step.extract(reply.text, patient=patient)
         except Invalid as invalid:
             complaint = f"{invalid}; the reply was cut off" if reply.truncated else str(invalid)
         if reasks_left:

@@ -52,9 +52,12 @@ class StepPlan:
         asked = list(messages)
         return Call(self.identity.key(asked, row), self.name, self.model, asked, self.params)
 
-    def extract(self, reply_text: str) -> Fields:
-        """The step's fields out of a reply; raises Invalid with everything that is wrong."""
-        return extract_all(self.extractors, reply_text)
+    def extract(self, reply_text: str, *, patient: bool = True) -> Fields:
+        """The step's fields out of a reply; raises Invalid with everything that is wrong.
+
+        Raises TakesLong, if not `patient`, where that needs more than a moment.
+        """
+        return extract_all(self.extractors, reply_text, patient=patient)
 
     def correction(self, complaint: str) -> str:
         """What the model is told when its reply was not accepted."""

@@ -10,7 +10,6 @@ from typing import Protocol
 from gptflow.data.json_text import encoded
 from gptflow.engine.stored import stored_reply
 from gptflow.errors import CallFailed, DataError, GptflowError, RowFailed, RunStopped
-from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.records import (
     Call,
@@ -22,6 +21,7 @@ from gptflow.records import (
     RowResult,
     RowStatus,
 )
+from gptflow.runner.dialogue import Dialogue
 from gptflow.runner.events import CallAnswered, Listener, RowEnded
 from gptflow.runner.width import Width
 
@@ -153,19 +153,16 @@ class Worker:
 
     async def _fields(self, row: Row, asked: Asked) -> Fields:
         """Answers the calls of a row's conversation until it gives the row's fields."""
-        conversation = converse(self._plan, row)
+        dialogue = Dialogue(self._plan, row)
         key_name = None
-        try:
-            call = next(conversation)
-            while True:
-                asked.calls.append(call.key)
-                reply = await self._reply(call, key_name)
-                asked.truncated |= reply.truncated
-                key_name = reply.key_name or key_name
-                call = conversation.send(reply)
-        except StopIteration as end:
-            fields: Fields = end.value
-            return fields
+        said = dialogue.begin()
+        while isinstance(said, Call):
+            asked.calls.append(said.key)
+            reply = await self._reply(said, key_name)
+            asked.truncated |= reply.truncated
+            key_name = reply.key_name or key_name
+            said = await dialogue.answer(reply)
+        return said
 
     async def _save(self, result: RowResult) -> None:
         saved = self._archive.save_result(result)

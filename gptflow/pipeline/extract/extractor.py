@@ -67,13 +67,16 @@ def build(
     return FromText(conversion)
 
 
-def extract_all(extractors: Sequence[Extractor], text: str) -> dict[str, Any]:
+def extract_all(
+    extractors: Sequence[Extractor], text: str, *, patient: bool = True
+) -> dict[str, Any]:
     """The fields that all extractors of a step find in a reply, in the order of the spec.
 
     Raises:
         Invalid: at least one does not accept the reply; the message has every complaint once.
+        TakesLong: not `patient`, and a search is not over in a moment.
     """
-    reply = ReplyText(text)
+    reply = ReplyText(text, patient=patient)
     fields: dict[str, Any] = {}
     complaints: dict[str, None] = {}
     for extractor in extractors:

@@ -16,6 +16,10 @@ class Invalid(Exception):
     """
 
 
+class TakesLong(Exception):
+    """A search that is not over in a moment, where there is no time for more."""
+
+
 class BadExtractor(Exception):
     """An extractor that cannot be built as the spec has it."""
 

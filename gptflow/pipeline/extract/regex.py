@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import regex
 
 from gptflow.pipeline.extract.convert import Conversion
-from gptflow.pipeline.extract.invalid import BadExtractor, Invalid, listed, shown
+from gptflow.pipeline.extract.invalid import BadExtractor, Invalid, TakesLong, listed, shown
 from gptflow.pipeline.extract.reply_text import ReplyText
 from gptflow.spec.extractor import RegexExtractor
 from gptflow.spec.problems import did_you_mean
@@ -64,7 +64,7 @@ class FromRegex:
         return f"{wanted}, with {typed} for {self.fields[0]}" if typed else wanted
 
     def _first(self, reply: ReplyText) -> str:
-        match = self._in_time(self.pattern.search, reply.searchable)
+        match = self._in_time(self.pattern.search, reply)
         if match is None:
             raise self._no_match()
         value = match[self.group]
@@ -76,7 +76,7 @@ class FromRegex:
         return value
 
     def _every(self, reply: ReplyText) -> list[str]:
-        values = self._in_time(self._groups, reply.searchable)
+        values = self._in_time(self._groups, reply)
         if not values:
             raise self._no_match()
         return values
@@ -85,11 +85,14 @@ class FromRegex:
         found = (match[self.group] for match in self.pattern.finditer(text, **limits))
         return [group for group in found if group is not None]
 
-    def _in_time(self, search: Callable[..., T], text: str) -> T:
+    def _in_time(self, search: Callable[..., T], reply: ReplyText) -> T:
         """What a search gives: a quick one at once, a long one while the other threads go on."""
+        text = reply.searchable
         try:
             return search(text, timeout=QUICK_S, concurrent=False)
         except TimeoutError:
+            if not reply.patient:
+                raise TakesLong from None
             return search(text, timeout=self._timeout_s, concurrent=True)
 
     def _no_match(self) -> Invalid:

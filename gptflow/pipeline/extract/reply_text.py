@@ -15,10 +15,12 @@ MOST_CHARACTERS = 4_000_000
 class ReplyText:
     """The text of a reply, with the JSON values in it as far as they were asked for."""
 
-    __slots__ = ("_complaint", "_found", "_unread", "text")
+    __slots__ = ("_complaint", "_found", "_unread", "patient", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, patient: bool = True) -> None:
+        """`patient`: whether a search in it may take its whole time, or else raises TakesLong."""
         self.text = text
+        self.patient = patient
         self._found: list[Any] = []
         self._unread: Iterator[Any] | None = None
         self._complaint = "there is no JSON value in the reply"
