@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -15,11 +15,14 @@ from gptflow.engine.attempt import FaultKind
 from gptflow.engine.engine import Engine
 from gptflow.engine.events import CallRetried, ConfigBroken, KeysChanged, KeyUsed
 from gptflow.errors import RunStopped
-from gptflow.records import Failure, FailureKind
+from gptflow.records import Failure, FailureKind, Row
 from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 
 ALIKE = 10
 """So many failures, all alike and no success among them, end the run."""
+
+MANY = 10_000
+"""So many end it also while one of the first rows still waits for its answer, which may hang."""
 
 LASTING_ATTEMPT = 4
 """A server that cannot be reached counts from this attempt of a call on, some two seconds after
@@ -49,7 +52,11 @@ class _Signature(NamedTuple):
 
 
 class FirstCalls:
-    """Listens until the first call is answered. The verdict, if any, falls once."""
+    """Listens until the first call is answered. The verdict, if any, falls once.
+
+    A refusal comes at once and an answer after seconds: so the rows that were begun first must all
+    have failed, and not only some that came after them.
+    """
 
     def __init__(self) -> None:
         self.verdict: RunStopped | None = None
@@ -58,6 +65,10 @@ class FirstCalls:
         self._fallen = asyncio.Event()
         self._acquitted = False
         self._first: _Signature | None = None
+        self._has_proof = False
+        self._enrolled = 0
+        self._awaited: set[int] = set()
+        """The rows that were begun first, as far as they have not failed."""
         self._connected = False
         """Whether any attempt came further than to the door of a server."""
         self._lasting_faults = 0
@@ -70,6 +81,18 @@ class FirstCalls:
             await self._fallen.wait()
         return self.verdict
 
+    def trust_spec(self) -> None:
+        """The run has had answers before: what a server rejects now is the row's fault."""
+        self._has_proof = True
+
+    def watch(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows as they are begun, of which the first are watched."""
+        for row in rows:
+            if self._enrolled < ALIKE:
+                self._enrolled += 1
+                self._awaited.add(row.position)
+            yield row
+
     def hear(self, event: RunEvent) -> None:
         """Listens to the run."""
         if self._acquitted:
@@ -79,8 +102,11 @@ class FirstCalls:
                 if not event.reused:
                     self._acquit()
             case RowEnded():
-                if event.failure is not None:
+                if event.failure is not None and event.failure.kind not in _UNASKED:
                     self._row_failed(event.position, event.failure)
+                elif event.position in self._awaited:  # it says nothing: the next one counts
+                    self._awaited.remove(event.position)
+                    self._enrolled -= 1
             case KeyUsed():
                 self._used_keys.add(event.key_name)
             case CallRetried(fault=FaultKind.CONNECT):
@@ -91,16 +117,17 @@ class FirstCalls:
                 self._connected = True
 
     def _row_failed(self, position: int, failure: Failure) -> None:
-        if failure.kind in _UNASKED:
-            return
         signature = _Signature.of(failure)
         self._first = self._first or signature
-        is_alike = failure.kind in _SUSPECT and signature == self._first
+        is_own_fault = self._has_proof and failure.kind is FailureKind.REJECTED
+        is_alike = failure.kind in _SUSPECT and signature == self._first and not is_own_fault
         if self.verdict is None and not is_alike:
             self._acquit()
             return
         self.positions.append(position)
-        if len(self.positions) >= ALIKE:
+        self._awaited.discard(position)
+        failed = len(self.positions)
+        if failed >= MANY or (failed >= ALIKE and not self._awaited):
             self._stop(
                 f"the first {ALIKE} calls all failed alike: {failure.message}",
                 "mend the spec or the config and run again: these rows are not counted as failed",

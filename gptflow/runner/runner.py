@@ -167,6 +167,8 @@ class Runner:
         prepared, limits = self._prepared, self._prepared.spec.limits
         concurrency = self._concurrency(server)
         hear = self._listener()
+        if store.reader.usage(beginning.run.run_id):
+            self._first_calls.trust_spec()
         async with Engine(
             server.config,
             attempts=limits.attempts,
@@ -184,7 +186,7 @@ class Runner:
                 prepared.plan,
                 till or asker,
                 RunArchive(store, beginning.run),
-                self._pending_rows(store, beginning),
+                self._first_calls.watch(self._pending_rows(store, beginning)),
                 hear,
             )
             gate = till or engine

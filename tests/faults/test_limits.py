@@ -136,6 +136,26 @@ def test_rows_that_are_asked_again_have_not_failed_yet(tmp_path: Path) -> None:
         assert (work(project, retry="failed").exit_code, len(project.output())) == (0, 60)
 
 
+def test_rows_that_fail_alike_again_fail_and_the_run_ends(tmp_path: Path) -> None:
+    failures = [{"name": "context_length_exceeded", "match": "[37]"}]
+    with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
+        fill(project, 60)
+        assert work(project).exit_code == 1
+        again = work(project, retry="failed")
+        assert (again.exit_code, again.failed, again.pending) == (1, 20, 0)
+
+
+def test_many_rows_that_are_refused_before_the_first_answer_comes_fail_alone(
+    tmp_path: Path,
+) -> None:
+    refused = {"failures": {"context_length_exceeded": 0.3}, "reply": "echo", "latency": "1s"}
+    with serving(tmp_path, refused) as project:
+        fill(project, 64, SPEC + "parallelism: {concurrency: 64}\n")
+        summary = work(project)
+        assert summary.exit_code == 1
+        assert summary.failed >= 10
+
+
 def test_a_stop_for_failed_rows_is_listed_with_its_run(tmp_path: Path) -> None:
     failures = [{"name": "context_length_exceeded", "match": "review 2"}]
     with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:

@@ -12,9 +12,9 @@ from gptflow.engine.engine import Engine
 from gptflow.engine.events import CallRetried, KeyRested, KeyUsed
 from gptflow.engine.secret import Secret
 from gptflow.errors import RunStopped
-from gptflow.records import Call, Failure, FailureKind, RowStatus, Usage
+from gptflow.records import Call, Failure, FailureKind, Row, RowStatus, Usage
 from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
-from gptflow.runner.first_calls import ALIKE, LASTING_ATTEMPT, FirstCalls, heeded
+from gptflow.runner.first_calls import ALIKE, LASTING_ATTEMPT, MANY, FirstCalls, heeded
 
 ANSWERED = CallAnswered("label", "m", Usage(), reused=False)
 REUSED = CallAnswered("label", "m", Usage(), reused=True)
@@ -95,6 +95,61 @@ def test_a_failure_on_this_side_of_the_wire_is_no_evidence(kind: FailureKind) ->
     first_calls = heard(failed(99, kind=kind), *rejections(ALIKE))
     assert first_calls.verdict is not None
     assert first_calls.positions == list(range(ALIKE))
+
+
+def begun(count: int, first_calls: FirstCalls) -> None:
+    rows = (Row(n, n, b"k" * 16, 0, b"{}", {}) for n in range(count))
+    assert [row.position for row in first_calls.watch(rows)] == list(range(count))
+
+
+def test_refusals_that_overtake_the_answers_to_the_first_rows_are_no_verdict() -> None:
+    first_calls = FirstCalls()
+    begun(40, first_calls)
+    for event in (*rejections(3), *rejections(20, 10)):
+        first_calls.hear(event)
+    assert first_calls.verdict is None
+    first_calls.hear(ANSWERED)
+    assert first_calls.positions == []
+
+
+def test_when_the_first_rows_have_all_failed_it_is_a_verdict_whichever_failed_first() -> None:
+    first_calls = FirstCalls()
+    begun(40, first_calls)
+    for event in (*rejections(20, 10), *rejections(ALIKE - 1)):
+        first_calls.hear(event)
+    assert first_calls.verdict is None
+    first_calls.hear(failed(ALIKE - 1))
+    assert first_calls.verdict is not None
+    assert len(first_calls.positions) == 20 + ALIKE
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [RowEnded(0, RowStatus.DONE), failed(0, kind=FailureKind.TEMPLATE)],
+    ids=["no call", "no prompt"],
+)
+def test_a_first_row_that_says_nothing_is_not_waited_for(silent: RowEnded) -> None:
+    first_calls = FirstCalls()
+    begun(ALIKE, first_calls)
+    for event in (silent, *rejections(ALIKE, 1)):
+        first_calls.hear(event)
+    assert first_calls.verdict is not None
+
+
+def test_a_first_row_that_hangs_holds_the_verdict_up_only_so_long() -> None:
+    first_calls = FirstCalls()
+    begun(ALIKE, first_calls)
+    for event in rejections(MANY, 1):
+        first_calls.hear(event)
+    assert first_calls.verdict is not None
+
+
+def test_a_run_that_had_answers_before_blames_no_spec() -> None:
+    first_calls = FirstCalls()
+    first_calls.trust_spec()
+    for event in rejections(ALIKE):
+        first_calls.hear(event)
+    assert first_calls.verdict is None
 
 
 # ------------------------------------------------------------------ nobody is there
