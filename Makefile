@@ -48,6 +48,7 @@ bench: .venv/.dev  ## measure the figures of the README, a quarter of an hour
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/resume.py --rows 300000
 	$(BIN)/python benchmarks/chaos.py --kills 100
+	$(BIN)/python benchmarks/fault_mix.py
 	$(BIN)/python benchmarks/reuse.py
 	$(BIN)/python benchmarks/import_time.py
 
