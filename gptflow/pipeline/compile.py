@@ -20,7 +20,7 @@ from gptflow.pipeline.name_check import FieldAt, name_problems
 from gptflow.pipeline.names import Scope, names_of
 from gptflow.pipeline.plan import Plan, StepPlan, Turn
 from gptflow.pipeline.prompts import RENDER_ERRORS
-from gptflow.pipeline.template_folder import TemplateFolder
+from gptflow.pipeline.template_folder import TemplateFolder, read_text
 from gptflow.pipeline.texts import (
     NOT_UTF8_HINT,
     Text,
@@ -177,7 +177,7 @@ class Compiler:
                 hint = near_file(folder, name) or f"it is looked up in {folder}"
                 self._problem(f"no file {name!r} in {shown} ({what})", path, hint)
             else:
-                return found, found.read_text("utf-8-sig")
+                return found, read_text(found)
         except UnicodeDecodeError as error:
             message = f"{name!r} is not UTF-8: byte {error.start} ({what})"
             self._problem(message, path, NOT_UTF8_HINT)

@@ -10,6 +10,25 @@ from jinja2 import TemplateNotFound
 from gptflow.pipeline.size_limit import MAX_PROMPT_CHARS
 
 
+class TooLarge(ValueError):
+    """A file that is larger than any prompt may be."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a spec names.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+        TooLarge: it is longer than a prompt may be.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_PROMPT_CHARS + 1)
+    if len(content) > MAX_PROMPT_CHARS:
+        raise TooLarge(f"it is larger than {MAX_PROMPT_CHARS:,} bytes")
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
 class TemplateFolder:
     """Finds templates in one folder, by real path: a symbolic link out of it is refused."""
 
@@ -35,7 +54,7 @@ class TemplateFolder:
         texts = {}
         for name, path in self._files():
             try:
-                texts[name] = path.read_text("utf-8-sig")
+                texts[name] = read_text(path)
             except UnicodeDecodeError:
                 continue
         return texts

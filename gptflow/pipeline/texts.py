@@ -15,7 +15,7 @@ from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
 from gptflow.pipeline.names import Scope, UnknownName, included_templates, unknown_names
 from gptflow.pipeline.prompts import REMOVED_FILTERS, PromptEnvironment
 from gptflow.pipeline.syntax_place import syntax_stretch
-from gptflow.pipeline.template_folder import TemplateFolder
+from gptflow.pipeline.template_folder import TemplateFolder, TooLarge, read_text
 from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.problems import Place, Problem, did_you_mean, place_in_text
 
@@ -147,7 +147,7 @@ class TextChecker:
         place = text.at(offset, len(name))
         try:
             path = self._folder.path(name)
-            source = path.read_text("utf-8-sig")
+            source = read_text(path)
         except TemplateNotFound:
             message = f"no template file {name!r} in the templates folder ({text.what})"
             self.problems.append(Problem(message, place, _include_hint(self._folder.root, name)))
@@ -155,6 +155,11 @@ class TextChecker:
         except UnicodeDecodeError as error:
             message = f"{name!r} is not UTF-8: byte {error.start} ({text.what})"
             self.problems.append(Problem(message, place, NOT_UTF8_HINT))
+            return False
+        except (OSError, TooLarge) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            message = f"{name!r} cannot be read: {reason} ({text.what})"
+            self.problems.append(Problem(message, place))
             return False
         self._checked.add(name)
         self.includes[name] = source

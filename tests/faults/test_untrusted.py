@@ -361,6 +361,18 @@ def test_a_file_that_a_step_names_lies_in_the_project(place: Place, key: str, na
     assert CANARY not in said.all
 
 
+def test_a_file_that_a_spec_names_is_no_larger_than_a_prompt_may_be(place: Place) -> None:
+    with (place.folder / "huge.txt").open("wb") as file:
+        file.truncate(20_000_000_000)  # takes no room, but would take all memory
+    assert "larger than 20,000,000 bytes" in place.refused(prompt="{% include 'huge.txt' %}")
+    schema = {"label": {"schema": {"file": "huge.txt"}}}
+    for key, value in {"prompt": {"file": "huge.txt"}, "extract": schema}.items():
+        spec = {"name": "a", "source": {"range": 1}, "model": {"name": "m"}}
+        steps = [{"name": "ask", "prompt": "hi", key: value}]
+        (place.folder / "spec.yaml").write_text(json.dumps(spec | {"steps": steps}))
+        assert "larger than 20,000,000 bytes" in place.said("validate", "spec.yaml").err
+
+
 # ------------------------------------------------------------------ replies
 
 EXPLODING = ["(a+)+$", r"(\w+\s?)+$"]
