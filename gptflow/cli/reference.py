@@ -53,7 +53,9 @@ Every key of a [spec](#the-spec) and of [config.json](#configjson), what can be 
 
 ## The spec
 
-YAML. Paths are relative to the spec file; `${NAME}` in a text is read from the environment.
+YAML. Paths are relative to the spec file; `${NAME}` in a text is read from the environment. A name
+that says key, secret or password is refused: what a spec says goes to the model
+([safety](safety.md)).
 """
 CONFIG = """## config.json
 
