@@ -467,6 +467,23 @@ def test_rows_are_appended(changing: Changing) -> None:
     assert changing.rows() == named(*range(ROWS + 3))
 
 
+def test_the_last_line_goes_on(changing: Changing, project: Project) -> None:
+    changing.path = project.folder / "data.txt"
+    lines = [name.ljust(ROW_BYTES, ".") for name in named(*range(ROWS))]
+    changing.path.write_text("\n".join(lines))
+    project.write("spec.yaml", asking_text("data.txt"))
+
+    def append() -> None:
+        with changing.path.open("a") as file:
+            file.write("!\n")
+
+    code, said, asked = changing.run(append)
+    assert (code, asked) == (2, named(*range(ROWS - 1)))
+    assert f"the source changed since the run began: data.txt:{ROWS} is another row" in said
+    assert changing.run() == (0, "", named(ROWS - 1))
+    assert project.output("out/rows.jsonl")[-1]["text"].endswith(".!")
+
+
 def test_rows_are_overwritten_with_the_same_size_and_time(changing: Changing) -> None:
     def overwrite() -> None:
         before = changing.path.stat()
