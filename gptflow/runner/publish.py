@@ -91,11 +91,22 @@ class Publisher(threading.Thread):
     def run(self) -> None:
         """The thread's body."""
         try:
-            self._publish()
+            self._publish_twice()
         except OSError as error:
             self._error = OutputError.of(self._target.path, error)
         except BaseException as error:  # noqa: BLE001  # `finish` raises it on the caller's thread
             self._error = error
+
+    def _publish_twice(self) -> None:
+        """A disk that was full may have room again by the end: all rows are in the store."""
+        try:
+            self._publish()
+        except OSError:
+            self._ended.wait()
+            if not self._commit:
+                raise
+            self._publication = Publication(self._target)
+            self._publish()
 
     def _publish(self) -> None:
         with self._publication as publication, StoreReader(self._store_path) as reader:

@@ -75,16 +75,29 @@ def _kept(path: Path, what: str, connection: sqlite3.Connection) -> StoreError:
             f"{what}, and no copy of it could be written: {error}",
             hint=f"put back what was removed, and look at it: gptflow doctor --store {path}",
         )
+    if not _is_sound(copy):  # what was cut off has been read as zeros
+        return StoreError(
+            f"{what}; what is left is in {copy}",
+            hint=f"gptflow doctor --store {copy} --repair  saves what can be read of it",
+        )
     return StoreError(
         f"{what}; all that it held is in {copy}",
         hint=f"the same command with --store {copy} goes on from there",
     )
 
 
+def _is_sound(copy: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(copy)) as connection:
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.Error:
+        return False
+
+
 def rescue(connection: sqlite3.Connection, path: Path) -> Path:
     """Copy what an open database holds, whatever became of its files, to a new file beside `path`.
 
-    The copy is whole and on the disk on return; its name is given.
+    The copy is on the disk on return; its name is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     copy = unused_name(path, "rescued")

@@ -78,7 +78,7 @@ def test_a_full_disk_in_the_middle_of_a_run(project: Project, tmp_path: Path) ->
     assert numbers(project) == list(range(ROWS))
 
 
-@pytest.mark.parametrize("spare", [0, 8192, 40_000], ids=["nothing", "the lock", "some tables"])
+@pytest.mark.parametrize("spare", [0, 40_000], ids=["nothing", "some tables"])
 def test_a_disk_with_room_for_no_store(project: Project, tmp_path: Path, spare: int) -> None:
     with small_disk(tmp_path / "small", "8m") as disk:
         disk.fill(spare)
@@ -106,6 +106,21 @@ def test_a_full_disk_under_the_output_loses_nothing_that_is_stored(
     assert len(project.requests) == ROWS
 
 
+@pytest.mark.parametrize("project", [{"latency": "150ms"}], indirect=True)
+def test_a_full_disk_under_the_output_that_has_room_again_in_time(
+    project: Project, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "small", "100k") as disk:
+        process = project.start("run", "spec.yaml", "-q", "--set", "output.path=small/labels.jsonl")
+        while os.statvfs(disk.folder).f_bavail and process.poll() is None:
+            time.sleep(0.005)
+        assert process.poll() is None
+        disk.grow()
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, out + err
+        assert numbers(project, "small/labels.jsonl") == list(range(ROWS))
+
+
 # ------------------------------------------------------------------ gone
 
 
@@ -131,14 +146,6 @@ def remove_folder(store: Path) -> None:
     shutil.rmtree(store.parent)
 
 
-def remove(store: Path) -> None:
-    store.unlink()
-
-
-def move_away(store: Path) -> None:
-    store.rename(store.with_name("elsewhere.db"))
-
-
 def remove_the_log(store: Path) -> None:
     store.with_name("reviews.db-wal").unlink()
 
@@ -154,8 +161,6 @@ def replace(store: Path) -> None:
     ("harm", "words"),
     [
         (remove_folder, "reviews.db was removed"),
-        (remove, "reviews.db was removed"),
-        (move_away, "reviews.db was removed"),
         (remove_the_log, "reviews.db-wal was removed"),
         (replace, "reviews.db was replaced by another file"),
     ],
@@ -213,11 +218,14 @@ def test_a_store_that_is_cut_short_under_a_run_stops_it(project: Project) -> Non
 @pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
 def test_a_lock_that_is_removed_is_taken_again(project: Project) -> None:
     process = start(project)
-    (project.folder / ".gptflow/reviews.db.lock").unlink()
-    asked = len(project.requests)
-    while len(project.requests) < asked + 3 * CONCURRENCY:
+    lock = project.folder / ".gptflow/reviews.db.lock"
+    lock.unlink()
+    while not (lock.exists() and lock.read_bytes()):
+        assert process.poll() is None
         time.sleep(0.005)
+    process.send_signal(signal.SIGSTOP)
     said = project.gptflow("run", "spec.yaml", "-q", code=2)
+    process.send_signal(signal.SIGCONT)
     assert f"in use by process {process.pid} on " in said
     assert process.communicate(timeout=60)
     assert process.returncode == 0
