@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from gptflow.engine.clock import Clock
 from gptflow.engine.config import Config, KeyEntry
 from gptflow.engine.engine import Engine
 from gptflow.engine.events import CallRetried, Event, OutageBegan, OutageEnded
+from gptflow.engine.outage import Absence, Outage
 from gptflow.engine.secret import Secret
 from gptflow.errors import CallFailed, RunStopped
 from gptflow.mock.log import LogEntry
@@ -187,3 +189,53 @@ def test_one_key_whose_host_is_gone_is_no_outage_while_another_answers() -> None
     assert {reply.key_name for reply in asyncio.run(steps())} == {"alive"}
     assert not bench.of(OutageBegan)
     assert bench.of(CallRetried)
+
+
+def test_the_probes_come_at_growing_intervals() -> None:
+    now = 0.0
+    tried: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        nonlocal now
+        now += delay_s
+        tried.append(now)
+        await asyncio.sleep(0)
+
+    async def steps() -> None:
+        outage = Outage(Clock(now=lambda: now, sleep=sleep), lambda _: None, longest_s=900)
+        outage.answered()
+        for number in range(3):
+            gone = Absence("a", number, "refused", reached=False, is_unavailable=False)
+            outage.failed(gone, active=3, in_service=lambda: frozenset({"a"}))
+        held = [outage.hold() for _ in range(99)]
+        ends = await asyncio.gather(*held, return_exceptions=True)
+        assert sum(isinstance(end, RunStopped) for end in ends) > 50
+
+    asyncio.run(asyncio.wait_for(steps(), 10))
+
+    waits = [later - earlier for earlier, later in pairwise([0.0, *tried])]
+    assert waits[:3] == [1.0, 2.0, 4.0]
+    assert waits == sorted(waits)
+    assert waits[-1] == 60.0
+
+
+def test_an_outage_is_noticed_where_another_key_rests_for_hours_or_lacks_the_model() -> None:
+    bench = Bench()
+    away: dict[str, Any] = {
+        "keys": {
+            "sk-0123456789abcdef-1": {"failure": "rate_limit_rpd"},
+            "sk-0123456789abcdef-2": {"failure": "model_not_found"},
+        },
+        "failures": [{"name": "server_500", "after": 9, "first": 25}],
+    }
+    bench.keys = 3
+
+    async def steps() -> list[Reply]:
+        with bench.server(**away) as server:
+            async with bench.engine(server.base_url) as engine:
+                first = [engine.ask(call(f"is there {n}")) for n in range(9)]
+                await asyncio.gather(*first)
+                asked = [engine.ask(call(f"row {n}")) for n in range(40)]
+                return list(await asyncio.wait_for(asyncio.gather(*asked), 20))
+
+    assert len(asyncio.run(steps())) == 40
