@@ -84,6 +84,16 @@ def test_an_outage_breaks_what_is_in_flight_and_passes(serve: Serve) -> None:
         assert _is_there(served)
 
 
+def test_an_outage_ends_an_answer_that_drips(
+    serve: Serve, capfd: pytest.CaptureFixture[str]
+) -> None:
+    served = serve(failures=[{"name": "slow_drip"}], outages=[{"at": "0.3s", "lasts": "0.1s"}])
+    with pytest.raises(PyreqwestError):
+        served.ask("x")
+    time.sleep(0.5)  # longer than until its next byte
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_an_outage_refuses_connections_and_a_server_can_end_within_it(serve: Serve) -> None:
     served = serve()
     scenario = Scenario.model_validate({"outages": [{"at": 0, "lasts": 600}]})

@@ -125,6 +125,24 @@ def test_an_answer_tells_what_is_left_of_the_limits() -> None:
     assert headers[b"x-ratelimit-remaining-tokens"] == b"5900"
 
 
+@pytest.mark.parametrize(
+    ("failure", "is_told"), [("empty_content", True), ("nan_value", True), ("server_500", False)]
+)
+def test_a_wrong_answer_tells_what_is_left_and_an_error_does_not(
+    failure: str, is_told: bool
+) -> None:
+    ask = Asking(keys={"sk-one": {"rpm": 60}}, failures=[{"name": failure}])
+    assert (b"x-ratelimit-remaining-requests" in dict(ask().headers)) == is_told
+
+
+def test_a_rate_limit_by_a_rule_speaks_of_the_keys_own_limit() -> None:
+    limited = {"sk-one": {"rpm": 60, "tpm": 9000}}
+    for failure, limit in (("rate_limit_rpm", b"Limit 60"), ("rate_limit_tpm", b"Limit 9000")):
+        ask = Asking(keys=limited, failures=[{"name": failure}])
+        assert limit in ask(key="sk-one").body
+        assert b"Limit 500" in ask(key="sk-two").body
+
+
 def test_burst_is_how_much_may_be_spent_at_once() -> None:
     ask = Asking(keys={"sk-one": {"rpm": 600, "burst": "1s"}})
     assert ask.failures(["x"] * 11) == [None] * 10 + ["rate_limit_rpm"]
