@@ -146,6 +146,9 @@ def planned(calls: int, timeline: Timeline) -> Mix:
         drawn=frozenset(CATALOGUE) - {*STOP_A_RUN},
         gone_s=timeline.gone_s,
         back_s=timeline.gone_s + timeline.gone_for_s,
+        added=key_of("added")[-4:],
+        removed=key_of("removed")[-4:],
+        changed_s=timeline.keys_changed_s + STARTUP_S,
     )
 
 

@@ -40,6 +40,12 @@ class Mix:
     gone_s: float
     """When the server was gone, counted from the first request."""
     back_s: float
+    added: str
+    """The last characters of the key that was added while the run worked."""
+    removed: str
+    """Those of the key that was removed."""
+    changed_s: float
+    """By when that had happened."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,12 @@ def _in_time(mix: Mix, run: Evidence) -> Iterator[str]:
 
 
 def _keys_left_alone(mix: Mix, run: Evidence) -> Iterator[str]:
-    """A key that is out of service is asked no more than was on its way by then."""
+    """A key that is out of service, or not there, is asked no more than was on its way by then."""
+    asked_at = {line["key"]: line["time"] - run.log[0]["time"] for line in run.log}
+    if mix.added not in asked_at:
+        yield "the key that was added was never asked"
+    if asked_at.get(mix.removed, 0.0) > mix.changed_s + SLACK_S:
+        yield f"the key that was removed was asked after {asked_at[mix.removed]:.1f} s"
     refused_at: dict[str, float] = {}
     for line in run.log:
         key = line["key"]
