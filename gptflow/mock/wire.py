@@ -48,18 +48,25 @@ class Line:
         sent = body[: int(len(body) * cut.body_share)]
         self._transport.write(_head(status, headers, len(body), cut.framing))
         for place in range(min(cut.drip_bytes, len(sent))):
-            if await left_within(self._receive, cut.pause_s) or self._transport.is_closing():
-                return False  # it may be closing from this side, too: the server leaves its port
+            if await self._is_over_within(cut.pause_s):
+                return False
             self._transport.write(sent[place : place + 1])
         self._transport.write(_framed(sent[cut.drip_bytes :], cut.framing))
         await self._end(cut.ending)
         return len(sent) == len(body) and cut.framing is not Framing.NONE
 
+    async def _is_over_within(self, wait_s: float) -> bool:
+        """Wait; True if the connection ends: by the client, or since the server leaves its port."""
+        if await left_within(self._receive, wait_s):
+            return True
+        if not self._transport.is_closing():
+            return False
+        await self._receive()
+        return True
+
     async def _end(self, ending: Ending) -> None:
         """End as told. Waits for the client, since uvicorn sends a 500 on what looks alive."""
-        if ending is Ending.RESET:
-            if await left_within(self._receive, _BEFORE_RESET_S) or self._transport.is_closing():
-                return
+        if ending is Ending.RESET and not await self._is_over_within(_BEFORE_RESET_S):
             connection = self._transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self._transport.abort()
