@@ -15,6 +15,9 @@ from gptflow.store.record import row_id
 EARLIER_RUNS = 5
 """How far to look back. Each run has taken over from those before it, and what is missed here is
 found call by call."""
+WORTH_ROWS = 400
+"""Rows of an earlier run that one row is looked for among: to look at them all takes as long as to
+find the calls of that one."""
 COPIED_AT_ONCE = 50_000
 """Rows: SQLite collects them in memory, as it reads the table that it writes."""
 
@@ -56,8 +59,9 @@ def find_done(connection: sqlite3.Connection, run_id: int) -> int:
     """Collect the pending rows that earlier runs have done in the temporary table `found`.
 
     What the latest earlier run that has the row says, counts: a row that it left pending is not
-    taken from a run before it, where it may be what was to be asked again. Gives the first row
-    number after the last one that was found.
+    taken from a run before it, where it may be what was to be asked again. Few rows are not looked
+    for in a long run: their calls are found quicker. Gives the first row number after the last one
+    that was found.
     """
     connection.execute(
         "CREATE TEMP TABLE found (row_id INTEGER PRIMARY KEY, result_id INTEGER, status INTEGER)"
@@ -77,7 +81,9 @@ def find_done(connection: sqlite3.Connection, run_id: int) -> int:
         stretch_of(run_id),
     )
     (wanted,) = connection.execute("SELECT count(*) FROM wanted").fetchone()
-    for earlier in earlier_runs if wanted else ():
+    for earlier, rows in earlier_runs:
+        if wanted * WORTH_ROWS < rows:
+            break  # nor in those before it: what it left pending may stand there as done
         connection.execute(
             """INSERT OR IGNORE INTO found
                SELECT wanted.row_id, coalesce(result_id, old.row_id), old.status
@@ -91,16 +97,16 @@ def find_done(connection: sqlite3.Connection, run_id: int) -> int:
     return 0 if last is None else last + 1
 
 
-def _earlier_runs(connection: sqlite3.Connection, run_id: int) -> list[int]:
-    rows = connection.execute(
-        """SELECT earlier.run_id FROM runs AS this
+def _earlier_runs(connection: sqlite3.Connection, run_id: int) -> list[tuple[int, int]]:
+    """The runs to look into, the latest first, each with the number of its rows."""
+    return connection.execute(
+        """SELECT earlier.run_id, earlier.rows FROM runs AS this
            JOIN runs AS earlier USING (plan_digest, server)
            WHERE this.run_id = ? AND earlier.run_id < this.run_id
              AND earlier.run_id >= this.since_run
            ORDER BY earlier.run_id DESC LIMIT ?""",
         (run_id, EARLIER_RUNS),
-    )
-    return [earlier for (earlier,) in rows]
+    ).fetchall()
 
 
 def copy_done(connection: sqlite3.Connection, first: int, end: int) -> int:

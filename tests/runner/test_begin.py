@@ -174,14 +174,14 @@ def test_another_where_by_another_var_is_read_again(start: Begin, folder: Folder
 def test_rows_that_are_added_and_left_alike_take_over_all_that_is_behind_an_edit(
     start: Begin, folder: Folder, store: Store
 ) -> None:
-    texts = [f"{number} of many" for number in range(CHUNK + 5)]
+    texts = [f"{number} of many" for number in range(CHUNK + 100)]
     folder.write_texts(*texts)
     finish(store, start())
     texts[CHUNK + 1] = "edited"
     folder.write_texts(*texts, "appended", texts[0])
     second = start()
-    assert second.reused_rows == CHUNK + 4
-    assert pending(store, second) == [CHUNK + 1, CHUNK + 5, CHUNK + 6]
+    assert second.reused_rows == CHUNK + 99
+    assert pending(store, second) == [CHUNK + 1, CHUNK + 100, CHUNK + 101]
     assert [row.ordinal for row in store.reader.pending(second.run.run_id)] == [0, 0, 1]
 
 

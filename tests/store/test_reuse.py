@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from gptflow.errors import DataError
 from gptflow.store.ledger import ledger_digest
 from gptflow.store.record import LedgerRow, RowCounts
-from gptflow.store.reuse import SharedRows
+from gptflow.store.reuse import WORTH_ROWS, SharedRows
 from gptflow.store.store import REUSE_CHUNK, Store
 from tests.store.conftest import call, done, draft, failed, key, reply, rows, save
 
@@ -200,3 +200,17 @@ def test_a_run_that_was_killed_while_it_began_leaves_nothing_of_what_it_shared(p
         assert [run.run_id for run in store.reader.runs()] == [first]
         assert list(store.reader.results(second)) == []
         assert list(store.reader.results(first)) == [done(0, "x"), done(1)]
+
+
+def test_few_rows_are_not_looked_for_among_very_many(store: Store) -> None:
+    many = range(WORTH_ROWS + 1)
+    first = begin(store, *many)
+    save(store, first, *(done(position) for position in many))
+    assert store.reuse_rows(begin(store, WORTH_ROWS)) == 0
+    assert store.reuse_rows(begin(store, 1, 0)) == 2
+
+
+def test_a_run_that_is_too_long_to_look_into_hides_those_before_it(store: Store) -> None:
+    save(store, begin(store, "a"), done(0, "was to be asked again"))
+    begin(store, "a", *range(WORTH_ROWS))
+    assert store.reuse_rows(begin(store, "a")) == 0
