@@ -29,6 +29,7 @@ from gptflow.pipeline.texts import (
     near_file,
     spec_text,
 )
+from gptflow.spec.guard import real
 from gptflow.spec.model import (
     AnyExtractor,
     ChoiceExtractor,
@@ -170,7 +171,7 @@ class Compiler:
         """A file that the spec names, inside `folder`, with its text; None with a problem noted."""
         shown = f"{folder.name}/"
         try:
-            found = (folder / name).resolve()
+            found = real(folder / name)
             if not found.is_relative_to(folder):
                 self._problem(f"{name!r} lies outside of {shown} ({what})", path)
             elif not found.is_file():

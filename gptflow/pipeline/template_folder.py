@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import TemplateNotFound
 
 from gptflow.pipeline.size_limit import MAX_PROMPT_CHARS
+from gptflow.spec.guard import real
 
 
 class TooLarge(ValueError):
@@ -33,12 +34,13 @@ class TemplateFolder:
     """Finds templates in one folder, by real path: a symbolic link out of it is refused."""
 
     def __init__(self, folder: Path) -> None:
-        self.root = folder.resolve()
+        # A name that no folder can have is told by the spec's own checks.
+        self.root = real(folder) if "\0" not in str(folder) else Path.cwd()
 
     def path(self, name: str) -> Path:
         """The file behind a template's name; TemplateNotFound if it is none, or lies outside."""
         try:
-            path = (self.root / name).resolve()
+            path = real(self.root / name)
             is_ours = path.is_relative_to(self.root) and path.is_file()
         except (OSError, ValueError):  # a name that no file can have: too long, or with a NUL
             is_ours = False

@@ -11,6 +11,7 @@ from gptflow.data.sinks.whole import WholeFile
 from gptflow.errors import GptflowError, OutputError, UsageError
 from gptflow.pipeline.extract.invalid import listed
 from gptflow.records import RowStatus
+from gptflow.spec.guard import real
 from gptflow.spec.load import read_spec
 from gptflow.spec.model import OutputFormat
 from gptflow.spec.node import MapNode, Sheet, data_of
@@ -112,7 +113,7 @@ def _refuse_source(store: Path, output: Path, run_id: int | None) -> None:
         spec_file = Path(_run(reader, run_id).spec_file)
     spec = read_spec(spec_file).spec if spec_file.is_file() else None
     sources = resolve_source(spec) if spec is not None else []
-    if output.resolve() in [path.resolve() for path in (store, *sources)]:
+    if real(output) in [real(path) for path in (store, *sources)]:
         raise UsageError(f"{output} is what the rows came from", hint="choose another file")
 
 

@@ -69,7 +69,7 @@ class Prepared:
                 f"{path} is a link, and the store would be where it leads",
                 hint=f"if that is meant, say --store {path}",
             )
-        if path.resolve() in (self.output, *companions(self.output)):
+        if real(path) in (self.output, *companions(self.output)):
             raise UsageError(
                 f"{path} cannot be the store: the output goes there", hint="choose another --store"
             )

@@ -104,7 +104,9 @@ def _fits_one(value: object, fragment: Fragment) -> bool:
 
 
 def _fits_number(value: object, fragment: Fragment) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(value, float) and not math.isfinite(value):  # an int may be too long for it
         return False
     least, most = fragment.get("minimum", value), fragment.get("maximum", value)
     is_whole = isinstance(value, int) or fragment["type"] == "number"

@@ -7,6 +7,7 @@ import os.path
 from collections.abc import Iterable
 from pathlib import Path
 
+from gptflow.spec.guard import real
 from gptflow.spec.model import Spec
 
 STANDARD_INPUT = "-"
@@ -56,7 +57,7 @@ def matching(folder: Path, pattern: str) -> list[Path]:
 
 def output_path(folder: Path, path: str | None, name: str) -> Path:
     """The output's file, for an `output.path` that may be left out."""
-    return (folder / (path or f"out/{name}.jsonl")).resolve()
+    return real(folder / (path or f"out/{name}.jsonl"))
 
 
 def leaves_project(folder: Path, path: str) -> bool:
@@ -66,4 +67,4 @@ def leaves_project(folder: Path, path: str) -> bool:
     """
     here = Path.cwd().resolve()
     root = here if folder.is_relative_to(here) else folder
-    return not Path(path).is_absolute() and not (folder / path).resolve().is_relative_to(root)
+    return not Path(path).is_absolute() and not real(folder / path).is_relative_to(root)

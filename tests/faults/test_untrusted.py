@@ -373,6 +373,25 @@ def test_a_file_that_a_spec_names_is_no_larger_than_a_prompt_may_be(place: Place
         assert "larger than 20,000,000 bytes" in place.said("validate", "spec.yaml").err
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"templates": "loop.txt"},
+        {"steps": [{"name": "ask", "prompt": "{% include 'loop.txt' %}"}]},
+        {"steps": [{"name": "ask", "prompt": {"file": "loop.txt"}}]},
+        {"steps": [{"name": "ask", "prompt": "hi", "examples": {"file": "loop.txt"}}]},
+        {"source": {"path": "loop.txt"}},
+        {"output": {"path": "loop.txt/a.csv"}},
+    ],
+)
+def test_a_link_that_leads_to_itself_is_no_file(place: Place, changes: dict[str, Any]) -> None:
+    (place.folder / "loop.txt").symlink_to("loop.txt")
+    steps = [{"name": "ask", "prompt": "hi"}]
+    spec = {"name": "a", "source": {"range": 1}, "model": {"name": "m"}, "steps": steps}
+    (place.folder / "spec.yaml").write_text(json.dumps(spec | changes))
+    assert place.said("run", "spec.yaml", "--mock").code == 2
+
+
 # ------------------------------------------------------------------ replies
 
 EXPLODING = ["(a+)+$", r"(\w+\s?)+$"]

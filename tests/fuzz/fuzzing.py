@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 from hypothesis import HealthCheck, settings
@@ -23,7 +24,29 @@ fuzzed = settings(
 )
 
 odd_text = st.text() | st.text(st.sampled_from("\ud800\x00\x1b\r\n\t\u2028\u202e\ufeffa=,;\"'{}[]"))
-numbers = st.integers() | st.floats() | st.sampled_from([10**400, -(2**53) - 1, 1e308])
+odd_values: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(
+            "\ud800",
+            "\x00",
+            "a\x00b",
+            "${A",
+            "$" * 9,
+            "{{",
+            "{%",
+            "../x",
+            "/",
+            "~",
+            ".",
+            "*",
+            "**/*",
+        ),
+        *("a" * 5000, "(", "{{ 9 ** 9 ** 9 }}", 10**400, -1, 2**64, 1e308, None, True, "", " "),
+        *([], {}, [[]], {"": 1}, {"\ud800": 1}, {"file": "\ud800"}, {"file": "x" * 5000}),
+        *({"schema": {"$ref": "#"}}, {"schema": {"type": "\ud800"}}, {"regex": "\ud800"}),
+        *({"json": "\ud800"}, {"choice": ["\ud800"]}, {"choice": []}, {"one_of": [None]}),
+    ]
+)
 json_values = st.recursive(
     st.none()
     | st.booleans()

@@ -27,7 +27,14 @@ from gptflow.pipeline.extract.json_finder import json_values as found_json
 from gptflow.pipeline.prompts import RENDER_ERRORS, PromptEnvironment, render
 from gptflow.records import Reply, RowResult, RowStatus
 from gptflow.spec.load import read_spec
-from tests.fuzz.fuzzing import broken_json, fuzzed, json_values, odd_text, quick
+from tests.fuzz.fuzzing import (
+    broken_json,
+    fuzzed,
+    json_values,
+    odd_text,
+    odd_values,
+    quick,
+)
 from tests.pipeline.extract.test_extractor import CONTRACT, built
 
 GUIDE = """
@@ -76,13 +83,15 @@ def near_data(draw: st.DrawFn) -> str:
         keys = list(node) if isinstance(node, dict) else range(len(node))
         key = draw(st.sampled_from([*keys]))
         if not isinstance(node[key], dict | list) or not node[key] or draw(st.booleans()):
-            node[key] = draw(json_values)
+            node[key] = draw(json_values | odd_values)
             return json.dumps(data)
         node = node[key]
 
 
 @fuzzed
 @given(near_specs() | near_data() | st.text() | st.lists(st.sampled_from(WORDS)).map(" ".join))
+@example(json.dumps({"model": {"name": "m", "temperature": 10**400}}))
+@example(json.dumps({**yaml.safe_load(GUIDE), "templates": "\0"}))
 def test_any_text_is_a_spec_or_has_problems(folder: Path, text: str) -> None:
     path = folder / "spec.yaml"
     path.write_bytes(text.encode(errors="surrogatepass"))
