@@ -52,10 +52,11 @@ RENDER_ERRORS = (
     ArithmeticError,
     LookupError,
     AttributeError,
+    AssertionError,
     RecursionError,
 )
-"""What evaluating a template on a row's data may raise: filters pass on Python's own errors, and
-a template may include itself."""
+"""What evaluating a template on a row's data may raise: filters pass on Python's own errors, or
+assert what they are given, and a template may include itself."""
 
 
 ADDRESSED = (GeneratorType, FunctionType, MethodType, BuiltinMethodType, type, Joiner)

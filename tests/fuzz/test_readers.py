@@ -183,6 +183,7 @@ def test_any_template_renders_or_fails_the_row(text: str, value: Any) -> None:
     json_values | odd_text,
     st.lists(json_values, max_size=2),
 )
+@example("truncate", "", [False])
 def test_any_filter_takes_any_value_or_fails_the_row(
     name: str, value: Any, given_: list[Any]
 ) -> None:
