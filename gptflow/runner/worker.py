@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gptflow.data.json_text import encoded
 from gptflow.engine.stored import stored_reply
-from gptflow.errors import CallFailed, DataError, GptflowError, RowFailed, RunStopped
+from gptflow.errors import CallFailed, DataError, GptflowError, RowFailed, RunStopped, StoreError
 from gptflow.pipeline.plan import Plan
 from gptflow.records import (
     Call,
@@ -129,6 +129,9 @@ class Worker:
                 self._stopping = True
                 if not self._draining or isinstance(error, DataError):
                     self._ended_by = self._ended_by or error
+            except StoreError:
+                self._stopping = True  # a reply that comes now must open no lane in a closing group
+                raise
 
     async def _converse(self, row: Row) -> None:
         """Takes a row to its end, and has the result stored."""

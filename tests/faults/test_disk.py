@@ -165,7 +165,7 @@ def replace(store: Path) -> None:
         (replace, "reviews.db was replaced by another file"),
     ],
 )
-@pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
+@pytest.mark.parametrize("project", [{"latency": "100ms"}], indirect=True)
 def test_a_store_that_is_lost_under_a_run_is_kept_beside(
     project: Project, harm: Callable[[Path], None], words: str
 ) -> None:
@@ -180,7 +180,7 @@ def test_a_store_that_is_lost_under_a_run_is_kept_beside(
     assert numbers(project) == list(range(ROWS))
 
 
-@pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
+@pytest.mark.parametrize("project", [{"latency": "100ms"}], indirect=True)
 def test_a_run_whose_store_was_removed_leaves_the_store_of_the_next_one_alone(
     project: Project,
 ) -> None:
@@ -206,7 +206,7 @@ def integrity(store: Path) -> str:
         return str(database.execute("PRAGMA integrity_check").fetchall())
 
 
-@pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
+@pytest.mark.parametrize("project", [{"latency": "100ms"}], indirect=True)
 def test_a_store_that_is_cut_short_under_a_run_stops_it(project: Project) -> None:
     process = start(project)
     os.truncate(project.folder / ".gptflow/reviews.db", 5000)
@@ -215,7 +215,7 @@ def test_a_store_that_is_cut_short_under_a_run_stops_it(project: Project) -> Non
     assert "gptflow doctor --store .gptflow/reviews.db" in said or "all that it held is" in said
 
 
-@pytest.mark.parametrize("project", [{"latency": "30ms"}], indirect=True)
+@pytest.mark.parametrize("project", [{"latency": "100ms"}], indirect=True)
 def test_a_lock_that_is_removed_is_taken_again(project: Project) -> None:
     process = start(project)
     lock = project.folder / ".gptflow/reviews.db.lock"

@@ -35,7 +35,7 @@ output: {path: out/labels.jsonl}
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    with serving(tmp_path, {"latency": "50ms", "reply": "echo"}) as project:
+    with serving(tmp_path, {"latency": "100ms", "reply": "echo"}) as project:
         project.write("spec.yaml", SPEC)
         project.write_rows([{"number": number} for number in range(ROWS)])
         yield project
