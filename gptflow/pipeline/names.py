@@ -68,7 +68,8 @@ class UnknownName:
     name: str
     offset: int
     kind: str = "name"
-    """"name"; "row", "vars", "steps.label" for what follows one of these; "filter" or "test"."""
+    """"name"; "row", "vars", "steps.label" for what follows one of these; "filter" or "test";
+    "self" for the name that Jinja keeps for itself."""
     candidates: frozenset[str] = frozenset()
     """What could stand there."""
 
@@ -89,9 +90,24 @@ def unknown_names(environment: Environment, text: str, scope: Scope) -> list[Unk
         for name in outside - known - forgiven - set(environment.globals):
             places = [t.offset for t in tokens if t.name == name and t.before not in (".", "|")]
             found.append(UnknownName(name, places[0] if places else 0, "name", frozenset(known)))
+    found.extend(_jinjas_self(tree, tokens))
     found.extend(_unknown_members(tree, tokens, scope, outside))
     found.extend(_unknown_filters(tree, tokens, environment))
     return sorted(found, key=lambda unknown: unknown.offset)
+
+
+def _jinjas_self(tree: nodes.Template, tokens: list[NameToken]) -> Iterator[UnknownName]:
+    """A bare `self`: Jinja prints an object of its own there, whatever the columns are.
+
+    With blocks, self.title() is how one of them is printed again.
+    """
+    if tree.find(nodes.Block):
+        return
+    for use in tree.find_all(nodes.Name):
+        if use.name == "self" and use.ctx == "load":
+            places = [t.offset for t in tokens if t.name == "self" and t.before not in (".", "|")]
+            yield UnknownName("self", places[0] if places else 0, "self")
+            return
 
 
 def _unknown_members(

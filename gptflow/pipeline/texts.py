@@ -197,6 +197,9 @@ def _name_problem(text: Text, unknown: UnknownName, scope: Scope) -> Problem:
         listed = f"Jinja's {unknown.kind}s are in its template designer documentation"
         hint = REMOVED_FILTERS.get(name) or suggestion or listed
         return Problem(f"there is no {unknown.kind} {name!r} ({text.what})", place, hint)
+    if unknown.kind == "self":
+        message = f"'self' is a name of Jinja's own ({text.what})"
+        return Problem(message, place, "the column of that name is row.self")
     if unknown.kind == "name" and scope.has_vars_only:
         message = f"no var is named {name!r} ({text.what})"
         known = f"only vars can be named here: {_shortened(sorted(scope.vars)) or 'there are none'}"

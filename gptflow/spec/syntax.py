@@ -147,9 +147,15 @@ def _quote_inside(slip: _Slip) -> Problem | None:
 
 
 def _escape(slip: _Slip) -> Problem | None:
+    backslash = slip.sheet.text.rfind("\\", 0, slip.index + 1)
+    if slip.says("invalid Unicode character escape code"):  # half of a pair, as JSON writes emoji
+        return Problem(
+            f"{slip.sheet.text[backslash : slip.index + 4]} is no character",
+            slip.place(backslash, slip.index + 4 - backslash),
+            "write the character itself, or all of it in one escape: \\U0001F600",
+        )
     if not slip.says("unknown escape", "hexdecimal", "hexadecimal", "escape sequence"):
         return None
-    backslash = slip.sheet.text.rfind("\\", 0, slip.index + 1)
     return Problem(
         f"{slip.sheet.text[backslash : backslash + 2]} is no escape that double quotes know",
         slip.place(backslash, 2),

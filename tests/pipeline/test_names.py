@@ -75,3 +75,9 @@ def test_white_space_control_does_not_shift_the_place() -> None:
 def test_included_templates_are_named_with_their_places() -> None:
     text = "{% include 'a.j2' %}{% from \"b.j2\" import m %}{% include labels[0] %}"
     assert included_templates(ENVIRONMENT, text) == [("a.j2", 12), (None, 0), ("b.j2", 29)]
+
+
+def test_a_bare_self_is_jinjas_own_even_where_a_column_is_called_so() -> None:
+    scope = Scope(columns=("self",))
+    assert unknown("a {{ self }} {{ row.self }}", scope) == [("self", 5)]
+    assert unknown("{{ row.self }}{% block b %}x{% endblock %}{{ self.b() }}", scope) == []

@@ -23,6 +23,7 @@ SLIPS = {
     "quote in single quotes": ("a: 'don't'\n", "1:9", "after its closing quote", "written twice"),
     "quote in double quotes": ('a: "say "hi""\n', "1:10", "after its closing quote", '\\"'),
     "backslash": ('a: "\\d+"\n', "1:5", "\\d is no escape", "single quotes"),
+    "half a character": ('a: "x\\ud83d\\ude00"\n', "1:6", "\\ud83d is no character", "itself"),
     "two colons": ("a: b: c\n", "1:5", "a second colon", "quote the value"),
     "no space": ("name:foo\nb: 1\n", "1:1", "no space after the colon", "key: value"),
     "no colon": ("a\nb: 1\n", "1:1", "neither a key nor", "key: value"),
