@@ -163,6 +163,10 @@ def _plain(value: object = None, *_: object, **__: object) -> int:
     return printed_size(value)
 
 
+def _one_number(*_: object, **__: object) -> int:
+    return 20
+
+
 def _padded(value: object = "", width: object = 80, *_: object, **__: object) -> int:
     return max(printed_size(value), _count(width))
 
@@ -274,9 +278,11 @@ METHOD_SIZES: dict[str, Estimate] = {
 _FILTER_SIZES: dict[str, Estimate] = {
     "batch": _sliced,
     "center": _padded,
+    "count": _one_number,
     "format": _formatted,
     "indent": _indented,
     "join": _joined,
+    "length": _one_number,
     "replace": _replaced,
     "round": _rounded,
     "slice": _sliced,

@@ -185,6 +185,11 @@ def test_what_prompts_do_is_left_as_it_is(made: str, text: str) -> None:
     assert rendered(f"{{{{ {made} }}}}", labels=["a", "b"]) == text
 
 
+def test_the_length_of_a_text_may_be_asked_where_the_text_is_too_long_to_print() -> None:
+    text = "a" * (MAX_PROMPT_CHARS + 1)
+    assert rendered("{{ text | length }} {{ text | count }}", text=text) == "20000001 20000001"
+
+
 def test_a_loop_that_writes_too_much_is_cut() -> None:
     text = (
         "{% for i in range(99999) %}{% for j in range(99999) %}xxxxxxxxxx{% endfor %}{% endfor %}"
