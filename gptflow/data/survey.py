@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Protocol
 
 from gptflow.data.excerpt import data_error
 from gptflow.data.key import identity_in, ledger_key
 from gptflow.data.record import Record
 from gptflow.data.selection import Selection, sample_rank
-from gptflow.data.sources.source import Source
 from gptflow.errors import DataError
 from gptflow.records import Columns
 from gptflow.spec.model import Sample
@@ -19,18 +19,29 @@ Entry = tuple[int, int, bytes]
 """A row for the ledger: position among the selected rows, record number, ledger key."""
 
 
+class Records(Protocol):
+    """What a survey needs of a source."""
+
+    def records(self) -> Iterator[Record]:
+        """The records, each with its number."""
+        ...
+
+
 class Survey:
     """One pass over a source, to be walked once by `batches`; the counts grow as it goes.
 
     Memory does not grow with the rows; for a sample, with its size.
     """
 
-    def __init__(self, source: Source, selection: Selection) -> None:
+    def __init__(
+        self, source: Records, selection: Selection, rows: int = 0, columns: Sequence[str] = ()
+    ) -> None:
+        """`rows`: how many come before those of the source; `columns`: what these have."""
         self.read = 0
         """Records read. With a limit, reading stops where it is reached."""
-        self.selected = 0
-        """Rows given so far."""
-        self._columns: dict[str, None] = {}
+        self.selected = rows
+        """Rows given so far, and those before them."""
+        self._columns = dict.fromkeys(columns)
         self._source = source
         self._selection = selection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from gptflow.errors import DataError, UsageError
 from gptflow.pipeline.names import NAMESPACES
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.same_rows import SourceRows, is_same_work, read_rows
-from gptflow.store.record import RunDraft, RunRecord, RunStatus
+from gptflow.store.record import RunDraft, RunRecord, RunStatus, Surveyed
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
 
@@ -94,19 +95,19 @@ def _new_run(
         version=__version__,
     )
 
-    def columns() -> list[str]:
-        names = rows.columns()
-        _refuse_clashes(names, prepared)
-        return names
+    def survey(run_id: int) -> Surveyed:
+        surveyed = rows.surveyed()
+        _refuse_clashes(surveyed.columns, prepared)
+        if prepared.spec.source.id_columns:
+            _refuse_duplicates(store, run_id, prepared)
+        return surveyed
 
-    run = store.begin_run(draft, rows.rest, columns, rows.shared)
-    if prepared.spec.source.id_columns:
-        _refuse_duplicates(store, run, prepared)
+    run = store.begin_run(draft, rows.rest, survey, rows.shared)
     store.reuse_rows(run.run_id)
     return Beginning(run, is_new=True, reused_rows=store.reader.counts(run.run_id).done)
 
 
-def _refuse_clashes(columns: list[str], prepared: Prepared) -> None:
+def _refuse_clashes(columns: Sequence[str], prepared: Prepared) -> None:
     """A column may first turn up deep in the file, where the check of the spec did not look."""
     for name in (*prepared.plan.fields, *prepared.plan.vars):
         if name in columns:
@@ -122,8 +123,9 @@ def _refuse_clashes(columns: list[str], prepared: Prepared) -> None:
             )
 
 
-def _refuse_duplicates(store: Store, run: RunRecord, prepared: Prepared) -> None:
-    duplicates = store.reader.duplicate_keys(run.run_id, DUPLICATES_SHOWN, key_bytes=IDENTITY_BYTES)
+def _refuse_duplicates(store: Store, run_id: int, prepared: Prepared) -> None:
+    """Before the run counts as one: a kill in here must not leave one that was never looked at."""
+    duplicates = store.reader.duplicate_keys(run_id, DUPLICATES_SHOWN, key_bytes=IDENTITY_BYTES)
     if not duplicates:
         return
     lines = []
@@ -131,7 +133,6 @@ def _refuse_duplicates(store: Store, run: RunRecord, prepared: Prepared) -> None
         places = locate(prepared.source, duplicate.records[:2])
         (first, first_line), (second, second_line) = places
         lines.append(f"  {second}:{second_line} has the id of {first}:{first_line}")
-    store.delete_run(run.run_id)
     columns = ", ".join(prepared.spec.source.id_columns)
     raise DataError(
         f"{columns} does not identify a row (source.id):\n" + "\n".join(lines),

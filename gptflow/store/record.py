@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -82,6 +83,16 @@ class RunRecord(RunDraft, frozen=True, kw_only=True):
     rows: int
     columns: tuple[str, ...]
     """The columns of the source."""
+    source_proof: str = ""
+    """What to know the bytes by that these rows were read from; empty if nothing proves them."""
+
+
+class Surveyed(NamedTuple):
+    """What is known of a source once its last row has been read."""
+
+    columns: Sequence[str] = ()
+    proof: str = ""
+    """As in RunRecord."""
 
 
 class RowCounts(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from gptflow.store.ledger import LedgerDigest, delete_rows
-from gptflow.store.record import RunDraft, RunRecord, RunStatus
+from gptflow.store.record import RunDraft, RunRecord, RunStatus, Surveyed
 
 _NO_TIME = 253402300800.0
 """The year 10000, in seconds since 1970: what stands there was not written by a clock."""
@@ -56,13 +56,13 @@ def insert_run(connection: sqlite3.Connection, draft: RunDraft, now: float) -> i
 
 
 def set_running(
-    connection: sqlite3.Connection, run_id: int, digest: LedgerDigest, columns: Sequence[str]
+    connection: sqlite3.Connection, run_id: int, digest: LedgerDigest, surveyed: Surveyed
 ) -> RunRecord:
     """The run's ledger is whole: from now on it counts as a run."""
     connection.execute(
-        """UPDATE runs SET status = 'running', ledger_digest = ?, rows = ?, columns = ?
-           WHERE run_id = ?""",
-        (digest.hexdigest(), digest.rows, _json(columns), run_id),
+        """UPDATE runs SET status = 'running', ledger_digest = ?, rows = ?, columns = ?,
+               source_proof = ? WHERE run_id = ?""",
+        (digest.hexdigest(), digest.rows, _json(surveyed.columns), surveyed.proof, run_id),
     )
     return read_run(connection, run_id)
 

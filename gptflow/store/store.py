@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,7 +41,7 @@ from gptflow.store.lock import StoreLock
 from gptflow.store.migration import migrate, stored_version
 from gptflow.store.place import Place
 from gptflow.store.reader import StoreReader
-from gptflow.store.record import LedgerRow, RunDraft, RunRecord, row_id
+from gptflow.store.record import LedgerRow, RunDraft, RunRecord, Surveyed, row_id
 from gptflow.store.reuse import SharedRows, copy_done, copy_rows, find_done, forget_found
 from gptflow.store.run import (
     RunChange,
@@ -136,14 +136,15 @@ class Store:
         self,
         draft: RunDraft,
         rows: Iterable[LedgerRow],
-        columns: Callable[[], Sequence[str]] = tuple,
+        survey: Callable[[int], Surveyed] = lambda _: Surveyed(),
         shared: SharedRows | None = None,
     ) -> RunRecord:
         """Write a run with its ledger, every row pending; it is running when this returns.
 
-        `rows` are taken in their order, with positions from 0 without gaps; `columns` is asked for
-        the source's columns after the last of them. If either raises, or the process ends, there
-        is no such run. With `shared` that run's rows come first, done where it has done them.
+        `rows` are taken in their order, with positions from 0 without gaps. After the last of them
+        `survey` is asked what is known of the source, with the run's number, whose rows a reader
+        can see by then. If either raises, or the process ends, there is no such run. With `shared`
+        that run's rows come first, done where it has done them.
         """
         run_id = self._writer.call(lambda db: insert_run(db, draft, self._clock()))
         digest = LedgerDigest() if shared is None else shared.digest
@@ -155,12 +156,12 @@ class Store:
             for chunk in chunks(rows):
                 digest.add(chunk)
                 self._insert_rows(run_id, chunk)
-            names = columns()
+            surveyed = survey(run_id)
 
             def complete(db: sqlite3.Connection) -> RunRecord:
                 if digest.rows > first_own:
                     number_duplicates(db, run_id, first_own)
-                return set_running(db, run_id, digest, names)
+                return set_running(db, run_id, digest, surveyed)
 
             run = self._writer.call(complete)
             undo.pop_all()

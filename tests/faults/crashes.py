@@ -23,6 +23,7 @@ from gptflow.mock.log import LogEntry
 from gptflow.mock.scenario import Scenario
 from gptflow.mock.server import MockServer
 from gptflow.store.ledger import split_keys
+from gptflow.store.migration import newest_version
 from gptflow.store.reader import StoreReader
 
 LAUNCHER = Path(__file__).with_name("killed_at.py")
@@ -154,7 +155,7 @@ class Scene:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
                 return  # killed before there was a table in it
-            if database.execute("PRAGMA user_version").fetchone() == (1,):
+            if database.execute("PRAGMA user_version").fetchone() < (newest_version(),):
                 return  # killed between two migrations
             calls = database.execute("SELECT call_key, body FROM calls").fetchall()
         self.stored = {json.loads(body)["id"].removeprefix("chatcmpl-") for _, body in calls}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.crashes import CALLS, CONCURRENCY, DONE, Scene, staged
+from tests.faults.crashes import CALLS, COMMAND, CONCURRENCY, DONE, Scene, staged
 
 
 @pytest.fixture
@@ -39,6 +39,28 @@ def test_a_run_killed_before_its_first_call_begins_as_if_nothing_were(
     assert not scene.requests
     scene.finish()
     assert len(scene.requests) == CALLS
+
+
+IN_THE_CHECK_OF_IDS = {
+    "before the ids are looked at": "before gptflow.runner.begin:_refuse_duplicates",
+    "as the rows are looked for": "before gptflow.data.sources.source:locate",
+    "before the refused run is dropped": "before gptflow.store.run:delete_run",
+}
+
+
+@pytest.mark.parametrize("point", IN_THE_CHECK_OF_IDS.values(), ids=IN_THE_CHECK_OF_IDS)
+def test_a_run_killed_as_its_ids_are_checked_is_not_gone_on_with_unchecked(
+    scene: Scene, point: str
+) -> None:
+    with (scene.folder / "rows.jsonl").open("a") as rows:
+        rows.write('{"number": 3}\n')
+    scene.kill_at(point)
+    for _ in range(2):
+        process = scene.start("-m", "gptflow", *COMMAND)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 2, told
+        assert "rows.jsonl:41 has the id of rows.jsonl:4" in told
+    assert not scene.requests
 
 
 AMONG_CALLS = {

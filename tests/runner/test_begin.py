@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import sys
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from gptflow.data.json_text import parse_object
 from gptflow.errors import DataError, UsageError
 from gptflow.records import Call, Failure, FailureKind, Reply, RowResult, RowStatus, Usage
 from gptflow.runner.begin import Beginning, begin
@@ -14,7 +20,7 @@ from gptflow.runner.loop import run_coroutine
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.server import ServerChoice
 from gptflow.store.ledger import CHUNK
-from gptflow.store.record import RunStatus
+from gptflow.store.record import PendingRow, RunStatus
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
 from tests.runner.conftest import SPEC, Folder
@@ -205,6 +211,185 @@ def test_fresh_is_a_new_run_that_takes_over_nothing(start: Begin, store: Store) 
     finish(store, start())
     second = start(fresh=True)
     assert (second.is_new, second.reused_rows, pending(store, second)) == (True, 0, [0, 1, 2])
+
+
+# ------------------------------------------------------------------ sources that have grown
+
+LINES = [f'{{"id": {number}, "text": "text {number}"}}\n' for number in range(8)]
+LATER = ['{"id": 8, "text": "new"}\n', '{"id": 9, "text": "newer", "late": 1}\n']
+
+
+def ledger(store: Store, beginning: Beginning) -> list[PendingRow]:
+    """All of a new run's rows, with their ordinals."""
+    store.put_back(beginning.run.run_id, range(beginning.run.rows))
+    return list(store.reader.pending(beginning.run.run_id))
+
+
+def parsed_by(action: Callable[[], Beginning]) -> tuple[int, Beginning]:
+    """How many records an action has parsed."""
+    parsed = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal parsed
+        parsed += event == "call" and frame.f_code is parse_object.__code__
+
+    sys.setprofile(count)
+    try:
+        result = action()
+    finally:
+        sys.setprofile(None)
+    return parsed, result
+
+
+@pytest.mark.parametrize("source", [{}, {"id": "id"}], ids=["whole rows", "ids"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        (LINES, LINES + LATER, 2),
+        (LINES, [*LINES, *LATER[:1], LATER[1][:-1]], 2),
+        (["\ufeff\n", *LINES], ["\ufeff\n", *LINES, "\n", *LATER], 2),
+        (LINES, [" ", *LINES, *LATER], 10),
+        (LINES, [LINES[0].replace("text 0", "text X"), *LINES[1:], *LATER], 10),
+        (LINES, [*LINES[:7], LINES[7].replace("text 7", "text X"), *LATER], 10),
+        (LINES, LINES[:5], 5),
+        (LINES, [*LINES[1:], *LATER], 9),
+        ([*LINES[:7], LINES[7][:-1]], LINES + LATER, 10),
+        ([*LINES[:7], LINES[7][:-1]], [*LINES[:7], LINES[7][:-1] + " \n", *LATER], 10),
+    ],
+    ids=[
+        "appended",
+        "appended without a last line end",
+        "behind a mark and blank lines",
+        "first byte",
+        "first row",
+        "last row",
+        "cut",
+        "first row removed",
+        "last line ended",
+        "last line continued",
+    ],
+)
+def test_a_file_that_has_grown_has_the_rows_it_would_have_in_a_new_store(
+    start: Begin,
+    folder: Folder,
+    store: Store,
+    change: tuple[list[str], list[str], int],
+    source: dict[str, Any],
+) -> None:
+    before, after, parsed = change
+    path = folder.path / "rows.jsonl"
+    source = {"path": "rows.jsonl", **source}
+    path.write_text("".join(before))
+    finish(store, start(folder.prepare(source=source)))
+    path.write_text("".join(after))
+    prepared = folder.prepare(source=source)
+    found, grown = parsed_by(lambda: start(prepared))
+    anew = start(folder.prepare(source=source), fresh=True)
+    assert (found, grown.is_new) == (parsed, True)
+    for name in ("rows", "columns", "ledger_digest", "source_fingerprint", "source_proof"):
+        assert getattr(grown.run, name) == getattr(anew.run, name), name
+    assert ledger(store, grown) == ledger(store, anew)
+
+
+def test_equal_rows_on_both_sides_of_the_border_are_numbered_through(
+    start: Begin, folder: Folder, store: Store
+) -> None:
+    path = folder.path / "rows.jsonl"
+    path.write_text("".join(LINES + LINES[:3]))
+    finish(store, start())
+    path.write_text("".join(LINES + LINES[:3] + LINES[2:4]))
+    second = start()
+    assert second.reused_rows == 11
+    assert [row.ordinal for row in store.reader.pending(second.run.run_id)] == [2, 1]
+    assert [entry[3] for entry in ledger(store, second)] == [0] * 8 + [1, 1, 1, 2, 1]
+
+
+def test_an_id_that_comes_again_behind_the_border_is_refused(
+    start: Begin, folder: Folder, store: Store
+) -> None:
+    path = folder.path / "rows.jsonl"
+    path.write_text("".join(LINES))
+    start(folder.prepare(source__id="id"))
+    path.write_text("".join([*LINES, '{"id": 3, "text": "another"}\n']))
+    with pytest.raises(DataError, match=r"rows\.jsonl:9 has the id of rows\.jsonl:4"):
+        start(folder.prepare(source__id="id"))
+    assert len(store.reader.runs()) == 1
+
+
+def test_a_broken_line_behind_the_border_is_named_by_its_place(
+    start: Begin, folder: Folder, store: Store
+) -> None:
+    path = folder.path / "rows.jsonl"
+    path.write_text("".join(LINES))
+    start()
+    path.write_text("".join([*LINES, "{broken\n"]))
+    with pytest.raises(DataError, match=r"rows\.jsonl:9"):
+        start()
+    assert len(store.reader.runs()) == 1
+
+
+def test_a_file_that_grows_again_and_again_is_known_each_time(
+    start: Begin, folder: Folder, store: Store
+) -> None:
+    path = folder.path / "rows.jsonl"
+    for count in range(3, 9):
+        path.write_text("".join(LINES[:count]))
+        prepared = folder.prepare()
+        parsed, beginning = parsed_by(partial(start, prepared))
+        finish(store, beginning)
+        assert (parsed, beginning.run.rows) == (3 if count == 3 else 1, count)
+
+
+def test_a_file_that_was_only_touched_is_known_by_its_bytes(start: Begin, folder: Folder) -> None:
+    (folder.path / "rows.jsonl").write_text("".join(LINES))
+    first = start()
+    os.utime(folder.path / "rows.jsonl", (1, 1))
+    prepared = folder.prepare()
+    parsed, again = parsed_by(lambda: start(prepared))
+    assert (parsed, again.run.run_id, again.is_new) == (0, first.run.run_id, False)
+
+
+@pytest.mark.parametrize(
+    "values", [{"source__id": "id"}, {"source__limit": 99}, {"source__where": "id >= 0"}]
+)
+def test_another_selection_of_a_file_that_has_grown_is_read_anew(
+    start: Begin, folder: Folder, values: dict[str, Any]
+) -> None:
+    path = folder.path / "rows.jsonl"
+    path.write_text("".join(LINES))
+    start()
+    path.write_text("".join(LINES + LATER))
+    prepared = folder.prepare(**values)
+    parsed, second = parsed_by(lambda: start(prepared))
+    assert (parsed, second.run.rows) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM ledger WHERE row_id & 7 = 2",
+        "DELETE FROM ledger WHERE row_id & 7 = 7",
+        "UPDATE ledger SET row_key = zeroblob(16) WHERE row_id & 7 = 2",
+        "UPDATE ledger SET record = record + 1",
+        "UPDATE runs SET rows = 7",
+    ],
+)
+@pytest.mark.parametrize("label", ["Label", "Mark"], ids=["same spec", "other prompt"])
+def test_a_ledger_that_is_not_what_it_was_proves_nothing(
+    start: Begin, folder: Folder, store: Store, damage: str, label: str
+) -> None:
+    path = folder.path / "rows.jsonl"
+    path.write_text("".join(LINES))
+    start()
+    with closing(sqlite3.connect(store.path)) as database, database:
+        database.execute(damage)
+    if label == "Label":
+        path.write_text("".join(LINES + LATER))
+    second = start(folder.prepare(SPEC.replace("Label", label)))
+    rows = len(LINES + LATER) if label == "Label" else len(LINES)
+    anew = start(folder.prepare(SPEC.replace("Label", label)), fresh=True)
+    assert (second.is_new, second.run.rows) == (True, rows)
+    assert ledger(store, second) == ledger(store, anew)
 
 
 # ------------------------------------------------------------------ retrying

@@ -9,7 +9,7 @@ import pytest
 
 from gptflow.errors import DataError, StoreCorrupt, StoreError
 from gptflow.store.ledger import CHUNK, ledger_digest
-from gptflow.store.record import LedgerRow, RowCounts, RunStatus
+from gptflow.store.record import LedgerRow, RowCounts, RunStatus, Surveyed
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
 from tests.store.conftest import call, done, draft, failed, key, reply, rows, save
@@ -22,11 +22,14 @@ def test_a_new_store_makes_its_folder(path: Path) -> None:
 
 def test_a_run_is_read_back_as_it_was_begun(path: Path) -> None:
     with Store.open(path, clock=lambda: 1234.5) as store:
-        run = store.begin_run(draft(server="mock"), rows("a", "b"), lambda: ["text", "übel"])
+        run = store.begin_run(
+            draft(server="mock"), rows("a", "b"), lambda _: Surveyed(["text", "übel"], "proof")
+        )
         assert store.reader.run(run.run_id) == run
     assert (run.name, run.server, run.fresh) == ("label", "mock", False)
     assert (run.status, run.rows, run.started_at) == (RunStatus.RUNNING, 2, 1234.5)
     assert (run.columns, run.fields) == (("text", "übel"), ("label", "reason"))
+    assert run.source_proof == "proof"
 
 
 def test_columns_are_asked_for_after_the_last_row(store: Store) -> None:
@@ -36,7 +39,7 @@ def test_columns_are_asked_for_after_the_last_row(store: Store) -> None:
         yield from rows("a", "b")
         columns.append("seen last")
 
-    assert store.begin_run(draft(), source(), lambda: columns).columns == ("seen last",)
+    assert store.begin_run(draft(), source(), lambda _: Surveyed(columns)).columns == ("seen last",)
 
 
 def test_the_ledger_digest_tells_other_rows_apart(store: Store) -> None:

@@ -84,7 +84,7 @@ class FileSource:
     """One or more files, read in the order given."""
 
     def __init__(self, files: Sequence[InputFile]) -> None:
-        self._files = tuple(files)
+        self.files = tuple(files)
 
     def records(self, only: Iterable[int] | None = None) -> Iterator[Record]:
         """The records of all files, numbered through; see `Source.records`."""
@@ -101,7 +101,7 @@ class FileSource:
                 return
 
     def _pieces(self) -> Iterator[tuple[Decode, str, int, Any]]:
-        for file in self._files:
+        for file in self.files:
             format_ = FORMATS[file.format]
             with opened(file.path, file.name) as stream:
                 for line, piece in format_.split(stream, file.name):
@@ -113,7 +113,7 @@ class FileSource:
         The time of change of the inode tells of an edit whose author has put the other one back.
         """
         digest = blake2b(digest_size=16)
-        for file in self._files:
+        for file in self.files:
             try:
                 found = file.path.stat()
             except OSError as error:

@@ -11,9 +11,9 @@ from gptflow.errors import DataError
 from gptflow.records import Columns
 
 
-def split(stream: BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
+def split(stream: BufferedReader, file: str, first: int = 1) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, with their numbers. Only LF ends a line, as in RFC 8259."""
-    for number, line in lines(stream, file):
+    for number, line in lines(stream, file, first):
         if text := line.strip(SPACE):
             yield number, text
 

@@ -115,13 +115,13 @@ def _looks_like_utf16(start: bytes) -> bool:
     return len(start) == 8 and b"\0\0\0\0" in (start[::2], start[1::2]) and any(start)
 
 
-def lines(stream: io.BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
-    """The lines with their ends, numbered from 1. Only LF ends one; the last needs no end.
+def lines(stream: io.BufferedReader, file: str, first: int = 1) -> Iterator[tuple[int, bytes]]:
+    """The lines with their ends, numbered from `first`. Only LF ends one; the last needs no end.
 
     Raises:
         DataError: one is longer than any record may be.
     """
-    for number, line in enumerate(iter(partial(stream.readline, RECORD_BYTES + 1), b""), 1):
+    for number, line in enumerate(iter(partial(stream.readline, RECORD_BYTES + 1), b""), first):
         if len(line) > RECORD_BYTES:
             raise too_long((file, number))
         yield number, line

@@ -10,9 +10,9 @@ from gptflow.data.sources.opening import lines, utf8
 from gptflow.records import Columns
 
 
-def split(stream: BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
+def split(stream: BufferedReader, file: str, first: int = 1) -> Iterator[tuple[int, bytes]]:
     """The lines, with their numbers. Only LF and CRLF end one; the last needs no end."""
-    for number, line in lines(stream, file):
+    for number, line in lines(stream, file, first):
         yield number, line.removesuffix(b"\n").removesuffix(b"\r")
 
 
