@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from gptflow.data.json_text import encoded
@@ -27,6 +28,8 @@ from gptflow.runner.width import Width
 
 MAX_UNCOMMITTED = 256
 """Results that may wait for the disk before the rows are held back."""
+MAX_UNCOMMITTED_BYTES = 1 << 24
+"""The same, in bytes: 256 rows of megabytes each are too many."""
 
 
 class Asker(Protocol):
@@ -80,6 +83,7 @@ class Worker:
         self.in_flight = 0
         """Conversations that have begun and not ended."""
         self._uncommitted: set[asyncio.Future[None]] = set()
+        self._uncommitted_bytes = 0
 
     def drain(self) -> None:
         """Takes no further row; a conversation in flight goes on as far as it has not to wait.
@@ -169,12 +173,22 @@ class Worker:
 
     async def _save(self, result: RowResult) -> None:
         saved = self._archive.save_result(result)
-        self._uncommitted.add(saved)
-        saved.add_done_callback(self._uncommitted.discard)
         event = RowEnded(result.position, result.status, result.failure)
-        saved.add_done_callback(lambda done: None if _has_failed(done) else self._emit(event))
-        if len(self._uncommitted) > MAX_UNCOMMITTED:
+        size = len(result.raw) + len(result.fields)
+        self._uncommitted.add(saved)
+        self._uncommitted_bytes += size
+        saved.add_done_callback(partial(self._end_save, event, size))
+        if (
+            len(self._uncommitted) > MAX_UNCOMMITTED
+            or self._uncommitted_bytes > MAX_UNCOMMITTED_BYTES
+        ):
             await saved  # a slow disk holds the rows back, instead of filling the memory
+
+    def _end_save(self, event: RowEnded, size: int, saved: asyncio.Future[None]) -> None:
+        self._uncommitted.discard(saved)
+        self._uncommitted_bytes -= size
+        if not saved.cancelled() and saved.exception() is None:
+            self._emit(event)
 
     async def _reply(self, call: Call, prefer: str | None) -> Reply:
         """The reply to a call: out of the store, or asked once however many rows want it.
@@ -227,10 +241,6 @@ class Worker:
             self._open_lane()
         await saved
         return reply
-
-
-def _has_failed(saved: asyncio.Future[None]) -> bool:
-    return saved.cancelled() or saved.exception() is not None
 
 
 def _result(

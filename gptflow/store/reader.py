@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from sys import getsizeof
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -36,6 +37,8 @@ T = TypeVar("T")
 _QUOTED = re.compile(r'"[^"]*"')
 PENDING_PAGE = 2000
 RESULT_PAGE = 200
+RESULT_PAGE_BYTES = 1 << 23
+"""A page of results ends behind the row that brings it over this: a row may be megabytes."""
 FAILURE_GROUPS = 100
 """More kinds of failure than this are counted together, so that odd messages fill no memory."""
 
@@ -157,21 +160,22 @@ class StoreReader:
         """
         statement = """SELECT * FROM outcomes
             WHERE row_id >= ? AND row_id < ? ORDER BY row_id LIMIT ?"""
-        return map(self._result, self._pages(statement, run_id, start, RESULT_PAGE))
+        return map(self._result, self._result_pages(statement, run_id, start))
 
     def failed(self, run_id: int) -> Iterator[RowResult]:
         """The run's failed rows, by position."""
         statement = """SELECT results.* FROM ledger JOIN results USING (row_id)
             WHERE status = 2 AND row_id >= ? AND row_id < ? ORDER BY row_id LIMIT ?"""
-        return map(self._result, self._pages(statement, run_id, 0, RESULT_PAGE))
+        return map(self._result, self._result_pages(statement, run_id, 0))
 
     def finished_prefix(self, run_id: int, start: int, limit: int) -> list[RowResult]:
         """At most `limit` rows from position `start` on, up to the first that is pending.
 
-        This is what an output in input order can be continued with.
+        This is what an output in input order can be continued with. Of large rows there are fewer
+        at a time; there is none only if the row at `start` is pending, or there is no such row.
         """
         window = (row_id(run_id, start), row_id(run_id, start + limit))
-        rows = self._all(
+        rows = self._page(
             """SELECT * FROM outcomes WHERE row_id >= ?1 AND row_id < coalesce(
                     (SELECT min(row_id) FROM ledger
                      WHERE status = 0 AND row_id >= ?1 AND row_id < ?2), ?2)
@@ -231,6 +235,17 @@ class StoreReader:
             yield from page
             first = page[-1][0] + 1
 
+    def _result_pages(self, statement: str, run_id: int, start: int) -> Iterator[Any]:
+        """As `_pages`, for queries that give results."""
+        first, end = row_id(run_id, start), stretch_of(run_id)[1]
+        while page := self._page(statement, first, end, RESULT_PAGE):
+            yield from page
+            first = page[-1][0] + 1
+
+    def _page(self, statement: str, *parameters: Any) -> list[Any]:
+        """The first results that a query gives, up to RESULT_PAGE_BYTES."""
+        return self._guard(lambda db, _: _bounded(db.execute(statement, parameters)))
+
     def _runs(self, statement: str, *parameters: Any) -> list[RunRecord]:
         return self._guard(lambda db, _: run_records(db.execute(statement, parameters)))
 
@@ -252,6 +267,18 @@ class StoreReader:
             return read(self._connection, self.path)
         except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
             raise store_error(self.path, error) from error
+
+
+def _bounded(cursor: sqlite3.Cursor) -> list[Any]:
+    """Rows of `outcomes`, until they are a page."""
+    page, size = [], 0
+    for row in cursor:
+        page.append(row)
+        size += getsizeof(row[1]) + getsizeof(row[2])  # in a damaged store these may be anything
+        if size > RESULT_PAGE_BYTES:
+            break
+    cursor.close()  # an open query would keep the log from being moved into the file
+    return page
 
 
 def _row_result(row: tuple[Any, ...]) -> RowResult:

@@ -26,7 +26,7 @@ from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.width import Width
-from gptflow.runner.worker import Worker
+from gptflow.runner.worker import MAX_UNCOMMITTED_BYTES, Worker
 from gptflow.store.reader import StoreReader
 from gptflow.store.store import Store
 from tests.runner.conftest import SPEC, Folder
@@ -316,6 +316,38 @@ def test_a_source_that_changes_meanwhile_stops_the_run(folder: Folder, store: St
     with pytest.raises(DataError, match="the source changed since the run began"):
         bench.work(4)
     assert len(bench.results()) == 20
+
+
+class SlowDisk(RunArchive):
+    """Tells of a result a while after it was stored."""
+
+    waiting = 0
+    most_waiting = 0
+
+    def save_result(self, result: RowResult) -> asyncio.Future[None]:
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        SlowDisk.waiting += 1
+        SlowDisk.most_waiting = max(SlowDisk.most_waiting, SlowDisk.waiting)
+
+        def tell() -> None:
+            SlowDisk.waiting -= 1
+            told.set_result(None)
+
+        def wait(_: asyncio.Future[None]) -> None:
+            told.get_loop().call_later(0.2, tell)
+
+        super().save_result(result).add_done_callback(wait)
+        return told
+
+
+def test_large_results_that_wait_for_the_disk_hold_the_rows_back(
+    folder: Folder, store: Store
+) -> None:
+    large = "x" * (MAX_UNCOMMITTED_BYTES // 4)
+    folder.write_rows(*({"text": text, "body": large} for text in texts(12)))
+    bench = Bench(folder.prepare(ONE_STEP), store, ScriptedAsker(), SlowDisk)
+    assert len(bench.work(2)) == 12
+    assert 4 <= SlowDisk.most_waiting <= 4 + 2
 
 
 class FullDisk(RunArchive):

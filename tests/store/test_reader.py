@@ -4,11 +4,18 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gptflow.errors import StoreError, StoreVersion
 from gptflow.records import Failure, FailureKind, RowResult, Usage
-from gptflow.store.reader import FAILURE_GROUPS, PENDING_PAGE, RESULT_PAGE, StoreReader
+from gptflow.store.reader import (
+    FAILURE_GROUPS,
+    PENDING_PAGE,
+    RESULT_PAGE,
+    RESULT_PAGE_BYTES,
+    StoreReader,
+)
 from gptflow.store.record import DuplicateKey, FailureGroup, ModelUsage, RowCounts
 from gptflow.store.store import Store
 from tests.store.conftest import call, done, draft, failed, key, reply, rows, save
@@ -88,6 +95,20 @@ def test_iterators_go_on_over_page_borders(store: Store) -> None:
     save(store, run_id, *(done(position) for position in range(2 * RESULT_PAGE + 1)))
     positions = [result.position for result in store.reader.results(run_id)]
     assert positions == list(range(2 * RESULT_PAGE + 1))
+
+
+def test_pages_of_large_rows_are_short_ones(store: Store) -> None:
+    count, size = 7, RESULT_PAGE_BYTES // 3
+    run_id = store.begin_run(draft(), rows(*range(count))).run_id
+    raw = b'{"text": "%s"}' % (b"x" * size)
+    large = [msgspec.structs.replace(done(position), raw=raw) for position in range(count)]
+    save(store, run_id, *large)
+    assert [result.position for result in store.reader.results(run_id)] == list(range(count))
+    page = store.reader.finished_prefix(run_id, 0, RESULT_PAGE)
+    assert [result.position for result in page] == [0, 1, 2]
+    huge = msgspec.structs.replace(large[3], raw=b"{%s}" % (b" " * (RESULT_PAGE_BYTES + 1)))
+    save(store, run_id, huge)
+    assert store.reader.finished_prefix(run_id, 3, RESULT_PAGE) == [huge]
 
 
 def test_pending_rows_name_their_record_and_key(store: Store) -> None:
