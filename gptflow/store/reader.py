@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from sys import getsizeof
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -271,12 +270,15 @@ class StoreReader:
 
 def _bounded(cursor: sqlite3.Cursor) -> list[Any]:
     """Rows of `outcomes`, until they are a page."""
-    page, size = [], 0
-    for row in cursor:
-        page.append(row)
-        size += getsizeof(row[1]) + getsizeof(row[2])  # in a damaged store these may be anything
-        if size > RESULT_PAGE_BYTES:
-            break
+    page: list[Any] = []
+    size = 0
+    # In a damaged store a row may hold anything: it ends its page, and whoever takes it says so.
+    with suppress(TypeError):
+        for row in cursor:
+            page.append(row)
+            size += len(row[1]) + len(row[2])
+            if size > RESULT_PAGE_BYTES:
+                break
     cursor.close()  # an open query would keep the log from being moved into the file
     return page
 
