@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -109,6 +110,16 @@ def test_pages_of_large_rows_are_short_ones(store: Store) -> None:
     huge = msgspec.structs.replace(large[3], raw=b"{%s}" % (b" " * (RESULT_PAGE_BYTES + 1)))
     save(store, run_id, huge)
     assert store.reader.finished_prefix(run_id, 3, RESULT_PAGE) == [huge]
+
+
+def test_a_row_of_a_damaged_store_is_named_where_it_stands(store: Store) -> None:
+    run_id = store.begin_run(draft(), rows(*range(4))).run_id
+    save(store, run_id, *(done(position) for position in range(4)))
+    with closing(sqlite3.connect(store.path)) as database, database:
+        database.execute("UPDATE results SET raw = 5 WHERE row_id & 3 = 2")
+    assert [result.position for result in islice(store.reader.results(run_id), 2)] == [0, 1]
+    with pytest.raises(StoreError, match="the result of row 2 of run 1"):
+        list(store.reader.results(run_id))
 
 
 def test_pending_rows_name_their_record_and_key(store: Store) -> None:
