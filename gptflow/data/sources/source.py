@@ -54,11 +54,6 @@ def locate(source: Source, numbers: Sequence[int]) -> list[tuple[str, int]]:
     return [places[number] for number in numbers]
 
 
-def first_records(source: Source, n: int = 20) -> list[Record]:
-    """The first `n` records: enough to preview a run, or to check templates against."""
-    return list(islice(source.records(), n))
-
-
 def first_columns(source: Source, n: int = 20) -> list[str]:
     """The columns of the first `n` records, in the order they are first seen."""
     # One record at a time: a hundred of 20 MB each need not lie in memory together.
