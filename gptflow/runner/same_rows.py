@@ -97,7 +97,7 @@ def _untouched(prepared: Prepared, reader: StoreReader, run: RunRecord) -> Sourc
         fingerprint=run.source_fingerprint,
         shared=shared,
         are_the_run_s=True,
-        surveyed=lambda: Surveyed(run.columns, run.source_proof),
+        surveyed=lambda: Surveyed(run.columns, reader.source_proof(run.run_id)),
     )
 
 
@@ -107,7 +107,7 @@ def _compared(
     """The rows of the source, read up to the first batch that the run has not."""
     file = _one_file(prepared)
     same_work, shared = is_same_work(run, prepared), None
-    if file is not None and file.begins_with(run.source_proof, run.rows):
+    if file is not None and file.begins_with(reader.source_proof(run.run_id), run.rows):
         shared = _ledger_of(run, reader, same_work=same_work)
         file = file if shared else _one_file(prepared)
     survey = Survey(

@@ -38,7 +38,7 @@ def frames(log: BinaryIO, page_bytes: int) -> Iterator[tuple[int, bytes]]:
     """Where each frame of the log's latest round begins, with its header."""
     step = FRAME_HEADER + page_bytes
     starts = range(_HEADER, log.seek(0, 2) - step + 1, step)
-    salts = _salts(log, [16, *(start + 8 for start in starts[:3])])
+    salts = _salts(log, [start + 8 for start in starts[:3]])
     for start in starts:
         log.seek(start)
         header = log.read(FRAME_HEADER)
@@ -47,12 +47,28 @@ def frames(log: BinaryIO, page_bytes: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _salts(log: BinaryIO, places: list[int]) -> bytes:
-    """What marks all of one round; any of these places may be damaged."""
-    found = []
+    """What marks all of one round: what the header says, or most if that is damaged.
+
+    A process may die between the header of a new round and its first frame.
+    """
+    log.seek(0)
+    header = log.read(_HEADER)
+    found = [header[16:24]]
+    if _start(header) is not None:
+        return found[0]
     for place in places:
         log.seek(place)
         found.append(log.read(8))
     return max(found, key=found.count)
+
+
+def _start(header: bytes) -> tuple[str, tuple[int, int]] | None:
+    """In which order the log's words are summed, and the sums so far; None for a damaged header."""
+    if len(header) < _HEADER:
+        return None
+    order = "little" if int.from_bytes(header[:4], "big") == _LITTLE_ENDIAN else "big"
+    sums = _sums(header[:24], order, (0, 0))
+    return (order, sums) if _stored(sums) == header[24:32] else None
 
 
 def valid_frames(path: Path) -> int:
@@ -60,10 +76,10 @@ def valid_frames(path: Path) -> int:
     page_bytes = _page_bytes(path)
     with suppress(FileNotFoundError), log_of(path).open("rb") as log:
         header = log.read(_HEADER)
-        order = "little" if int.from_bytes(header[:4], "big") == _LITTLE_ENDIAN else "big"
-        sums = _sums(header[:24], order, (0, 0))
-        if len(header) < _HEADER or _stored(sums) != header[24:32]:
+        start = _start(header)
+        if start is None:
             return 0
+        order, sums = start
         valid = 0
         for frame in _whole_frames(log, page_bytes):
             sums = _sums(frame[:8] + frame[FRAME_HEADER:], order, sums)

@@ -101,10 +101,10 @@ def _mend_run(connection: sqlite3.Connection, run_id: int) -> int:
     elif _has_its_rows(connection, run):
         return 0
     connection.execute("DELETE FROM ledger WHERE row_id >= ? AND row_id < ?", stretch_of(run_id))
+    connection.execute("DELETE FROM proofs WHERE run_id = ?", (run_id,))
     connection.execute(
-        """UPDATE runs SET rows = 0, plan_digest = '', source_fingerprint = '', source_proof = '',
-               ledger_digest = '', output_digest = '', status = 'interrupted', stop_reason = ?
-           WHERE run_id = ?""",
+        """UPDATE runs SET rows = 0, plan_digest = '', source_fingerprint = '', ledger_digest = '',
+               output_digest = '', status = 'interrupted', stop_reason = ? WHERE run_id = ?""",
         (_EMPTIED, run_id),
     )
     return 0 if run is None else run.rows

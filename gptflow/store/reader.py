@@ -152,6 +152,11 @@ class StoreReader:
             row_id(run_id, start + count),
         )
 
+    def source_proof(self, run_id: int) -> str:
+        """What to know the bytes by that the run's rows were read from; empty if nothing does."""
+        rows = self._all("SELECT proof FROM proofs WHERE run_id = ?", run_id)
+        return str(rows[0][0]) if rows else ""
+
     def results(self, run_id: int, start: int = 0) -> Iterator[RowResult]:
         """What has become of the run's rows from position `start`, by position.
 

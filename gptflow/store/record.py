@@ -83,8 +83,6 @@ class RunRecord(RunDraft, frozen=True, kw_only=True):
     rows: int
     columns: tuple[str, ...]
     """The columns of the source."""
-    source_proof: str = ""
-    """What to know the bytes by that these rows were read from; empty if nothing proves them."""
 
 
 class Surveyed(NamedTuple):
@@ -92,7 +90,7 @@ class Surveyed(NamedTuple):
 
     columns: Sequence[str] = ()
     proof: str = ""
-    """As in RunRecord."""
+    """What to know the bytes by that the rows were read from; empty if nothing proves them."""
 
 
 class RowCounts(NamedTuple):

@@ -60,10 +60,11 @@ def set_running(
 ) -> RunRecord:
     """The run's ledger is whole: from now on it counts as a run."""
     connection.execute(
-        """UPDATE runs SET status = 'running', ledger_digest = ?, rows = ?, columns = ?,
-               source_proof = ? WHERE run_id = ?""",
-        (digest.hexdigest(), digest.rows, _json(surveyed.columns), surveyed.proof, run_id),
+        """UPDATE runs SET status = 'running', ledger_digest = ?, rows = ?, columns = ?
+           WHERE run_id = ?""",
+        (digest.hexdigest(), digest.rows, _json(surveyed.columns), run_id),
     )
+    connection.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?)", (run_id, surveyed.proof))
     return read_run(connection, run_id)
 
 
@@ -102,6 +103,7 @@ def change_run(
 def delete_run(connection: sqlite3.Connection, run_id: int) -> None:
     """Remove a run and its rows. Its calls stay: they are paid."""
     delete_rows(connection, run_id)
+    connection.execute("DELETE FROM proofs WHERE run_id = ?", (run_id,))
     connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
 
 

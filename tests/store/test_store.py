@@ -26,10 +26,10 @@ def test_a_run_is_read_back_as_it_was_begun(path: Path) -> None:
             draft(server="mock"), rows("a", "b"), lambda _: Surveyed(["text", "übel"], "proof")
         )
         assert store.reader.run(run.run_id) == run
+        assert store.reader.source_proof(run.run_id) == "proof"
     assert (run.name, run.server, run.fresh) == ("label", "mock", False)
     assert (run.status, run.rows, run.started_at) == (RunStatus.RUNNING, 2, 1234.5)
     assert (run.columns, run.fields) == (("text", "übel"), ("label", "reason"))
-    assert run.source_proof == "proof"
 
 
 def test_columns_are_asked_for_after_the_last_row(store: Store) -> None:

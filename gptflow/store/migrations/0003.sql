@@ -1,3 +1,6 @@
 -- A source that has grown is known by the bytes that an earlier run has read, and not parsed again.
 
-ALTER TABLE runs ADD COLUMN source_proof TEXT NOT NULL DEFAULT ''; -- size, records and hash, or ''
+CREATE TABLE proofs (
+    run_id INTEGER PRIMARY KEY,
+    proof  TEXT NOT NULL                             -- size, records and hash of the run's source
+);
