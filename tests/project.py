@@ -97,7 +97,8 @@ class Project:
 
     def output(self, name: str = "out/labels.jsonl") -> list[dict[str, Any]]:
         text = (self.folder / name).read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+        assert text.endswith("\n") or not text
+        return [json.loads(line) for line in text.split("\n")[:-1]]
 
     def asked(self) -> list[str]:
         """The last user messages of all requests since the last time this was asked."""

@@ -21,13 +21,11 @@ from gptflow.mock.scenario import FailureRule, KeyRule, Scenario
 from gptflow.mock.script import FailureScript
 
 _DEFAULT_LIMIT = 500
+"""What a scripted rate limit claims the limit to be, for a key that has none."""
 _OF_TOKENS = frozenset(
     {"rate_limit_tpm", "rate_limit_tpd", "request_too_large", "groq_too_large_413"}
 )
 _SUCCESSES = range(200, 300)
-"""What a scripted rate limit claims the limit to be, for a key that has none."""
-
-
 _NO_RULE = KeyRule()
 _OF_ALL_REQUESTS = frozenset(
     failure.name

@@ -204,7 +204,9 @@ class Scene:
         return self.folder / "out.failed.jsonl"
 
     def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.output.read_text().splitlines()]
+        text = self.output.read_text(encoding="utf-8")
+        assert text.endswith("\n") or not text
+        return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 @contextmanager

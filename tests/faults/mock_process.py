@@ -50,8 +50,8 @@ class MockProcess:
     def log(self) -> list[dict[str, Any]]:
         """What it was asked so far, in all its lives; the last 50 ms may be missing."""
         path = self.folder / "requests.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        return [json.loads(line) for line in text.split("\n")[:-1]]  # the last may be half a line
 
 
 @contextmanager
