@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gptflow.errors import StoreCorrupt, StoreError
+from gptflow.store.filesystem import followed
 from gptflow.store.log import TORN, commits_behind, log_of
 
 BUSY_S = 10.0
@@ -58,6 +59,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
     Raises StoreError if there is no such file: reading never creates one.
     """
+    path = followed(path)
     refuse_folder(path)
     if not path.exists():
         raise StoreError(f"there is no store {path}", hint="it is written by `gptflow run`")

@@ -1,4 +1,4 @@
-"""Which kind of file system a file is on.
+"""Where a file really is, and on which kind of file system.
 
 SQLite's WAL needs memory that all who have the file open share. That ends at a host, so that a
 WAL on a network file system corrupts the store (https://sqlite.org/wal.html#overview).
@@ -6,9 +6,12 @@ WAL on a network file system corrupts the store (https://sqlite.org/wal.html#ove
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
+
+from gptflow.errors import StoreError
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 """See proc(5). Elsewhere than under Linux there is none, and every disk counts as local."""
@@ -18,6 +21,23 @@ _NETWORK = re.compile(
     "|nfs4?|ocfs2|orangefs|panfs|pvfs2|smb[23]|smbfs|vboxsf|vmhgfs|wekafs|fuse[.].*"
 )
 _LOCAL = re.compile("fuse[.](bindfs|encfs|fuse-overlayfs|gocryptfs|mergerfs|ntfs-3g)")
+
+
+def followed(store: Path) -> Path:
+    """The file that a linked store is, or the path as it stands.
+
+    SQLite names the log after that file, and so must be named whatever else all who have the store
+    open share. Raises StoreError for a link that leads nowhere but to itself.
+    """
+    if not os.path.islink(store):  # noqa: PTH114  # Path.is_symlink raises where it cannot tell
+        return store
+    file = Path(os.path.realpath(store))
+    if os.path.islink(file):  # noqa: PTH114  # as above
+        raise StoreError(
+            f"the store {store} is a link that leads back to itself",
+            hint="remove it, or choose another file with --store",
+        )
+    return file
 
 
 def is_network(kind: str) -> bool:
@@ -32,7 +52,7 @@ def filesystem_of(path: Path, mountinfo: Path = MOUNTINFO) -> str:
     """The kind of file system, such as `ext4`, that the file is or will be on; '' if unknown."""
     with suppress(OSError):
         lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        return _kind_at(path.resolve(), lines)
+        return _kind_at(Path(os.path.realpath(path)), lines)
     return ""
 
 

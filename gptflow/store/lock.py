@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from gptflow.errors import StoreError, StoreLocked
+from gptflow.store.filesystem import followed
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ROOM = "make room on its disk (df, quota, ulimit -f), or choose another with --store"
@@ -117,6 +118,7 @@ def holder_of(store: Path) -> str | None:
 
     Raises StoreError if that cannot be told.
     """
+    store = followed(store)
     try:
         file = os.open(store.with_name(store.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -26,7 +26,7 @@ from gptflow.store.connection import (
     refuse_lost_file,
     store_error,
 )
-from gptflow.store.filesystem import MOUNTINFO, filesystem_of, is_network
+from gptflow.store.filesystem import MOUNTINFO, filesystem_of, followed, is_network
 from gptflow.store.known_calls import KnownCalls
 from gptflow.store.ledger import (
     LedgerDigest,
@@ -94,13 +94,14 @@ class Store:
         spacing_s: float | None = None,
         mountinfo: Path = MOUNTINFO,
     ) -> Self:
-        """Open the store, or make a new one with its folder.
+        """Open the store, or make a new one with its folder. A link is the file it leads to.
 
         Runs that a killed process left running are interrupted then. Raises StoreLocked (naming
         the holder), StoreVersion, StoreCorrupt, or StoreError if the file cannot be written.
         """
         refuse_folder(path)
         _make_folder(path)
+        path = followed(path)  # behind it: a link to a disk that is not there makes no folder
         with ExitStack() as resources:
             lock = StoreLock(path, clock())
             resources.callback(lock.release)

@@ -81,6 +81,24 @@ def test_a_second_run_on_the_same_store_is_told_who_has_it(project: Project) -> 
     assert len(project.requests) == ROWS
 
 
+def test_a_second_run_on_the_same_store_by_a_link_is_told_who_has_it(project: Project) -> None:
+    first = project.start("run", "spec.yaml", "-q", "--store", "real/w.db")
+    wait_for_requests(project, 4)
+    (project.folder / "lw.db").symlink_to("real/w.db")
+    with held_up(first):
+        linked = ("-q", "--store", "lw.db", "--set", "output.path=b.jsonl")
+        said = project.gptflow("run", "spec.yaml", *linked, code=2)
+        looked = project.gptflow("doctor", "--store", "lw.db")
+        assert "running" in project.gptflow("runs", "lw.db")
+    for words in (said, looked):
+        assert f"in use by process {first.pid} on " in words
+    assert ended_well(first)
+    assert len(project.requests) == ROWS
+    project.gptflow("run", "spec.yaml", *linked)
+    assert len(project.requests) == ROWS
+    assert not (project.folder / "lw.db.lock").exists()
+
+
 def test_a_second_run_to_the_same_output_is_told_who_writes_it(project: Project) -> None:
     first = project.start("run", "spec.yaml", "-q")
     wait_for_requests(project, 4)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from gptflow.errors import StoreError, StoreLocked
 from gptflow.store.connection import connect_reader, connect_writer, prepare_writer
 from gptflow.store.filesystem import filesystem_of, is_network
+from gptflow.store.lock import holder_of
+from gptflow.store.reader import StoreReader
 from gptflow.store.store import Store
 from tests.store.conftest import call, done, draft, reply, rows, save
 
@@ -39,6 +43,47 @@ def test_a_link_is_where_it_leads_to(tmp_path: Path, mountinfo: Path) -> None:
     (tmp_path / "a b").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "a b")
     assert filesystem_of(tmp_path / "link" / "x.db", mountinfo) == "cifs"
+
+
+def test_a_linked_store_is_one_with_the_file_it_leads_to(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "x.db"
+    link.symlink_to(".gptflow/label.db")
+    path.parent.mkdir()
+    with Store.open(link) as store:
+        store.begin_run(draft(), rows("a"))
+        with pytest.raises(StoreLocked):
+            Store.open(path)
+        assert holder_of(link) == holder_of(path) is not None
+        with StoreReader(link) as reader:
+            assert reader.counts(1).pending == 1
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".gptflow", "x.db"]
+    path.unlink()
+    path.parent.joinpath("label.db.lock").unlink()
+    path.parent.rmdir()
+    with pytest.raises(StoreError, match="cannot be written"):
+        Store.open(link)
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("door", [Store.open, StoreReader, holder_of])
+def test_a_link_that_leads_back_to_itself_is_no_store(
+    tmp_path: Path, door: Callable[[Path], object]
+) -> None:
+    link = tmp_path / "x.db"
+    link.symlink_to("y.db")
+    (tmp_path / "y.db").symlink_to("x.db")
+    with pytest.raises(StoreError, match=r"x\.db is a link that leads back to itself"):
+        door(link)
+    assert filesystem_of(link)
+
+
+@pytest.mark.parametrize("door", [Store.open, StoreReader])
+def test_a_folder_that_leads_back_to_itself_holds_no_store(
+    tmp_path: Path, door: Callable[[Path], object]
+) -> None:
+    (tmp_path / "x").symlink_to("x")
+    with pytest.raises(StoreError):
+        door(tmp_path / "x" / "x.db")
 
 
 def test_without_a_mount_table_the_kind_is_unknown(tmp_path: Path) -> None:
