@@ -167,11 +167,13 @@ def _lock_at_once(file: int, store: Path) -> None:
 
 
 def _is_at(path: Path, file: int) -> bool:
-    """Whether the open file is the one that bears this name."""
+    """Whether the open file is the one that bears this name, or that cannot be told just now."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
 
 
 def _holder(file: int) -> Holder | None:

@@ -47,12 +47,17 @@ class Place:
         return None
 
     def _change(self) -> str | None:
-        """What somebody has done to a file of the store."""
+        """What somebody has done to a file of the store.
+
+        Where that cannot be told, as for a moment on a network, the next commit looks again.
+        """
         for name, identity in self._files:
             try:
                 now = name.stat()
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 return f"{name} was removed"
+            except OSError:
+                continue
             if _identity(now) != identity:
                 return f"{name} was replaced by another file"
             if name == self._path:

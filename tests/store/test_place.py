@@ -53,6 +53,22 @@ def test_what_was_saved_before_and_at_the_loss_is_in_the_copy(
         assert [store.reader.find_reply(key(name)) for name in "ab"] == [b"first", b"second"]
 
 
+def test_a_folder_that_cannot_be_looked_at_for_a_while_is_no_loss(path: Path) -> None:
+    with Store.open(path) as store:
+        run_id = store.begin_run(draft(), rows("a", "b")).run_id
+        away = path.parent.rename(path.parent.with_name("away"))
+        path.parent.symlink_to(path.parent)  # any look at what is in it is an error now
+        save(store, run_id, (call("a"), reply(b"first")), done(0, "a"))
+        path.parent.unlink()
+        away.rename(path.parent)
+        save(store, run_id, (call("b"), reply(b"second")), done(1, "b"))
+        remove(path)
+        with pytest.raises(StoreError, match="was removed"):
+            store.put_back(run_id, [0])
+    with Store.open(path.with_name("label.rescued.db")) as store:
+        assert [store.reader.find_reply(key(name)) for name in "ab"] == [b"first", b"second"]
+
+
 def test_a_copy_takes_the_place_of_no_file(path: Path) -> None:
     path.parent.mkdir()
     for name in ("label.rescued.db", "label.rescued-2.db"):
