@@ -39,6 +39,10 @@ from gptflow.store.record import RunStatus
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
 
+KEPT_ROWS = 100
+"""So few pending rows are kept from the forecast on: to find them in a long file takes a while."""
+KEPT_BYTES = 1 << 22
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -67,6 +71,7 @@ class Runner:
         self._options = options
         self._display = display
         self._tally = Tally()
+        self._kept: list[Row] = []
         self._first_calls = FirstCalls()
         self._interruption = interruption or Interruption()
         self._prices = Prices(prepared.spec.limits.prices)
@@ -225,9 +230,23 @@ class Runner:
         return fan_out(*listeners)
 
     def _pending_rows(self, store: Store, beginning: Beginning) -> Iterator[Row]:
+        """The pending rows. A few of them are looked for in the source once, not twice."""
+        if self._kept:
+            return iter(self._kept)
         pending = store.reader.pending(beginning.run.run_id)
         source = self._prepared.spec.source
-        return replay(self._prepared.source, pending, source.id_columns)
+        rows = replay(self._prepared.source, pending, source.id_columns)
+        return rows if self._tally.pending > KEPT_ROWS else self._keeping(rows)
+
+    def _keeping(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The rows, which are kept if whoever takes them takes all."""
+        kept, size = [], 0
+        for row in rows:
+            size += len(row.raw)
+            if size <= KEPT_BYTES:
+                kept.append(row)
+            yield row
+        self._kept = kept if size <= KEPT_BYTES else []
 
     def _concurrency(self, server: Server) -> int | Literal["auto"]:
         wanted = self._prepared.spec.parallelism.concurrency
