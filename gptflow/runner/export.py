@@ -118,14 +118,17 @@ def _refuse_source(store: Path, output: Path, run_id: int | None) -> None:
 
 
 def _wants_csv_safe(run: RunRecord) -> bool:
-    """What the spec of a run says, as it was then, with its --set."""
+    """What the spec of a run says, as it was then, with its --set.
+
+    Where it does not say `false` itself, it is safe: what a variable said is not known any more.
+    """
     tree, _ = read_yaml(Sheet("", run.spec))
     if not isinstance(tree, MapNode):
-        return False
+        return bool(run.spec)
     changes = (line for line in run.spec.splitlines() if line.startswith(CHANGE_MARK))
     apply_overrides(tree, [line.removeprefix(CHANGE_MARK) for line in changes])
     output = data_of(tree).get("output")
-    return isinstance(output, dict) and output.get("csv_safe") is True
+    return isinstance(output, dict) and output.get("csv_safe") not in (None, False)
 
 
 def _run(reader: StoreReader, run_id: int | None) -> RunRecord:

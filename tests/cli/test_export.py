@@ -146,3 +146,16 @@ def test_an_export_is_as_safe_as_the_spec_of_the_run_says(gptflow: Gptflow, fold
 
     assert exported() == exported("--csv-safe") == "text\n'=1+1\n"
     assert exported("--no-csv-safe") == "text\n=1+1\n"
+
+
+@pytest.mark.parametrize(("said", "wrote"), [('"${CS}"', "'=1+1"), ("false", "=1+1")])
+def test_an_export_is_safe_where_the_spec_left_it_to_a_variable(
+    said: str, wrote: str, gptflow: Gptflow, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CS", "true")
+    (folder / "reviews.jsonl").write_text('{"id": 1, "text": "=1+1"}')
+    spec = folder / "spec.yaml"
+    spec.write_text(spec.read_text().replace("output: {", f"output: {{csv_safe: {said}, "))
+    assert gptflow("run", "spec.yaml", "--mock").code == 0
+    exported = gptflow("export", "reviews", "--columns", "text", "--format", "csv")
+    assert exported.out == f"text\n{wrote}\n"
