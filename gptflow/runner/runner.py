@@ -138,14 +138,16 @@ class Runner:
 
     def _finish(self, store: Store, run_id: int, publisher: Publisher, target: Target) -> None:
         """Brings the output to its place if all rows have ended, and writes down how it ended."""
-        has_ended = store.reader.counts(run_id).pending == 0
-        if has_ended:
-            self._stopped = None  # the rows in flight were the last ones
-        is_published = False
+        has_ended = is_published = False
         try:
-            publisher.finish(commit=has_ended)
+            try:
+                has_ended = store.reader.counts(run_id).pending == 0
+            finally:  # or the thread would hold the output's lock as long as the process lives
+                publisher.finish(commit=has_ended)
             is_published = has_ended
         finally:
+            if has_ended:
+                self._stopped = None  # the rows in flight were the last ones
             change = RunChange(
                 status=RunStatus(self._ending(has_ended=has_ended).value),
                 stop_reason=self._stopped.message if self._stopped else None,
