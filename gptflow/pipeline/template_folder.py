@@ -51,13 +51,14 @@ class TemplateFolder:
     def all_texts(self) -> dict[str, str]:
         """Every text of the folder by its relative path, for templates with computed names.
 
-        Left out are hidden files, and what cannot be a template: too large, or not UTF-8.
+        Left out are hidden files, and what cannot be a template: too large, not UTF-8, or
+        forbidden to read.
         """
         texts = {}
         for name, path in self._files():
             try:
                 texts[name] = read_text(path)
-            except UnicodeDecodeError:
+            except (OSError, UnicodeDecodeError, TooLarge):
                 continue
         return texts
 

@@ -27,3 +27,10 @@ def test_all_texts_are_those_that_can_be_templates(folder: Path) -> None:
     (folder / "image.png").write_bytes(b"\x89PNG")
     (folder / ".hidden").write_text("x")
     assert TemplateFolder(folder).all_texts() == {"parts/tone.j2": "Be kind."}
+
+
+def test_a_file_that_cannot_be_read_is_no_template() -> None:
+    refusing = Path("/proc/self/attr")  # of which even root may read nothing here
+    with pytest.raises(OSError, match="Invalid argument"):
+        (refusing / "exec").read_bytes()
+    assert "exec" not in TemplateFolder(refusing).all_texts()
