@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -37,6 +37,7 @@ class Pages:
         self._log = self._opened(log_of(path))
         self._page_bytes = self._size()
         self._frames = dict(self._frames_of_log())
+        self._pages = len(self._frames) + self._length(self._file) // self._page_bytes
 
     def close(self) -> None:
         """Close the files."""
@@ -55,10 +56,9 @@ class Pages:
         """
         for offset in self._frames.values():
             yield from self._rows_of(self._read(self._log, offset), 0)
-        if self._file is not None:
-            for number in range(1, self._length(self._file) // self._page_bytes + 1):
-                page = self._read(self._file, (number - 1) * self._page_bytes)
-                yield from self._rows_of(page, 100 if number == 1 else 0)
+        for number in range(1, self._length(self._file) // self._page_bytes + 1):
+            page = self._read(self._file, (number - 1) * self._page_bytes)
+            yield from self._rows_of(page, 100 if number == 1 else 0)
 
     def _opened(self, path: Path) -> BinaryIO | None:
         try:
@@ -81,8 +81,9 @@ class Pages:
         What was never committed counts too: a reply is paid all the same.
         """
         if self._log is not None:
-            for start, header in frames(self._log, self._page_bytes):
-                yield int.from_bytes(header[:4], "big"), start + FRAME_HEADER
+            with suppress(OSError):  # its disk cannot read the rest
+                for start, header in frames(self._log, self._page_bytes):
+                    yield int.from_bytes(header[:4], "big"), start + FRAME_HEADER
 
     def _rows_of(self, page: bytes, start: int) -> Iterator[RawRow]:
         if len(page) < start + 8 or page[start] != _LEAF:
@@ -98,7 +99,7 @@ class Pages:
         payload_bytes, at = _varint(page, at)
         rowid, at = _varint(page, at)
         usable = self._page_bytes
-        if payload_bytes > _LARGEST_ROW:
+        if not 0 <= payload_bytes <= min(_LARGEST_ROW, self._pages * usable):
             raise Damaged
         if payload_bytes <= usable - 35:
             return rowid, _values(page[at : at + payload_bytes])
@@ -107,14 +108,18 @@ class Pages:
         local = local if local <= usable - 35 else least
         payload = bytearray(page[at : at + local])
         following = int.from_bytes(page[at + local : at + local + 4], "big")
+        seen: set[int] = {0}
         while len(payload) < payload_bytes:
+            if following in seen:  # 0 is no page, and a chain has no circle
+                raise Damaged
+            seen.add(following)
             following = self._overflow(following, payload)
         return rowid, _values(bytes(payload[:payload_bytes]))
 
     def _overflow(self, number: int, payload: bytearray) -> int:
         """Append what a page continues a row with; the number of the page after it."""
         page = self._page(number)
-        if number == 0 or len(page) < self._page_bytes:
+        if len(page) < self._page_bytes:
             raise Damaged
         payload += page[4:]
         return int.from_bytes(page[:4], "big")
@@ -127,12 +132,15 @@ class Pages:
     def _read(self, stream: BinaryIO | None, offset: int, count: int = 0) -> bytes:
         if stream is None or offset < 0:
             return b""
-        stream.seek(offset)
-        return stream.read(count or self._page_bytes)
+        try:
+            stream.seek(offset)
+            return stream.read(count or self._page_bytes)
+        except OSError:  # its disk cannot read it
+            return b""
 
     @staticmethod
-    def _length(stream: BinaryIO) -> int:
-        return stream.seek(0, 2)
+    def _length(stream: BinaryIO | None) -> int:
+        return 0 if stream is None else stream.seek(0, 2)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

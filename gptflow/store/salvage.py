@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from gptflow.errors import StoreError
 from gptflow.store.connection import DATABASE_ERRORS, connect_reader
@@ -84,23 +85,48 @@ def _readable(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> I
     while position is not None:
         try:
             for row in old.execute(listed, (position,)):
-                position = max(position, row[0])
+                position = _further(row, position)
                 yield dict(zip(names, row, strict=True))
         except DATABASE_ERRORS:
-            position = _next_readable(old, f"{listed} LIMIT 1", position)
+            # Python reads a row ahead, and drops it where the one behind it cannot be read.
+            try:
+                row = _first(old, listed, position)
+            except DATABASE_ERRORS:
+                position = _next_readable(old, listed, position)
+                continue
+            if row is None:
+                return
+            position = row[0]
+            yield dict(zip(names, row, strict=True))
         else:
             return
 
 
-def _next_readable(old: sqlite3.Connection, first_behind: str, position: int) -> int | None:
+def _first(old: sqlite3.Connection, listed: str, position: int) -> tuple[Any, ...] | None:
+    """The row behind a place, None if there is none; one of DATABASE_ERRORS if it is damaged."""
+    row = old.execute(f"{listed} LIMIT 1", (position,)).fetchone()
+    if row is not None:
+        _further(row, position)
+    return row  # type: ignore[no-any-return]
+
+
+def _further(row: tuple[Any, ...], position: int) -> int:
+    """The place of a row, which must be behind the one before: else reading would go in circles."""
+    if row[0] <= position:
+        raise sqlite3.DatabaseError("rows are out of order")
+    return int(row[0])
+
+
+def _next_readable(old: sqlite3.Connection, listed: str, position: int) -> int | None:
     """A place behind `position` from which on reading goes on; None if there is none.
 
-    One damaged page costs some hundred looks: ever further, then back to where it begins to work.
+    It costs some hundred looks, however far it is: ever further, then back to where it begins to
+    work.
     """
 
     def works(place: int) -> bool:
         try:
-            old.execute(first_behind, (place,)).fetchone()
+            _first(old, listed, place)
         except DATABASE_ERRORS:
             return False
         return True
