@@ -26,6 +26,7 @@ from gptflow.engine.events import (
     KeyRetired,
     KeyUsed,
     ModelMissing,
+    ReplyWasted,
 )
 from gptflow.engine.keys import KeyPool, Lease
 from gptflow.engine.outage import Absence, Outage
@@ -192,10 +193,12 @@ class Caller:
             return None
         is_charged = result.kind in _CHARGED and not (self._outage.is_on and is_gone)
         tries.note(lease, result, self._clock.now() if is_charged else None)
-        if result.kind in _FINAL or tries.charged >= min(self._attempts, result.tries or 1 << 30):
+        if result.kind in _FINAL or tries.are_enough(result, self._attempts):
             failure = failure_of(result, call.step, attempts=tries.charged, history=tries.history)
             reply = result.reply and _served(result.reply, lease, tries.sent)
             return Lost(failure, outcome, lease.key.base_url, reply)
+        if result.reply is not None:
+            self._emit(ReplyWasted(call, _served(result.reply, lease, tries.sent)))
         if result.kind is VerdictKind.RETRY and not self._outage.is_on:
             await self._back_off(call, lease, result, outcome, tries)
         return None

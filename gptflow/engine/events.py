@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gptflow.engine.attempt import FaultKind
+from gptflow.records import Call, Reply
 
 
 class CallRetried(msgspec.Struct, frozen=True):
@@ -20,6 +21,13 @@ class CallRetried(msgspec.Struct, frozen=True):
     message: str
     fault: FaultKind | None = None
     """How the transport failed, where it did."""
+
+
+class ReplyWasted(msgspec.Struct, frozen=True):
+    """A reply came that is paid and of no use, such as an empty one: the call is sent again."""
+
+    call: Call
+    reply: Reply
 
 
 class KeyUsed(msgspec.Struct, frozen=True):
@@ -103,6 +111,7 @@ class OutageEnded(msgspec.Struct, frozen=True):
 
 Event = (
     CallRetried
+    | ReplyWasted
     | KeyUsed
     | KeyRested
     | KeyExhausted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gptflow.engine.keys import Lease
 from gptflow.engine.verdicts import Verdict, VerdictKind
+from gptflow.records import FailureKind
 
 LONGEST_HISTORY = 8
 """The attempts that a failure tells of: the last ones."""
@@ -12,7 +13,7 @@ LONGEST_HISTORY = 8
 class Tries:
     """The attempts of one call. Most calls need one, and keep nothing."""
 
-    __slots__ = ("_charged_at", "_told", "avoid", "sent")
+    __slots__ = ("_charged_at", "_fruitless", "_told", "avoid", "sent")
 
     def __init__(self) -> None:
         self.sent = 0
@@ -20,12 +21,21 @@ class Tries:
         self.avoid: str | None = None
         """Name of the key on which the last one failed."""
         self._charged_at: list[float] = []
+        self._fruitless: dict[FailureKind, int] = {}
+        """Attempts that cost money or time for nothing, by what they failed as."""
         self._told: list[str] = []
 
     @property
     def charged(self) -> int:
         """Attempts that count towards the most that a call may have."""
         return len(self._charged_at)
+
+    def are_enough(self, verdict: Verdict, attempts: int) -> bool:
+        """Whether the call is not to be sent again after this verdict, which is noted already."""
+        fruitless = self._fruitless.get(verdict.failure, 0)
+        return self.charged >= attempts or (
+            verdict.tries is not None and fruitless >= verdict.tries
+        )
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -39,6 +49,8 @@ class Tries:
         del self._told[:-LONGEST_HISTORY]
         if charged_at is not None:
             self._charged_at.append(charged_at)
+        if verdict.tries is not None:
+            self._fruitless[verdict.failure] = self._fruitless.get(verdict.failure, 0) + 1
         if verdict.kind is VerdictKind.RETRY:
             self.avoid = lease.key.name
 

@@ -23,6 +23,7 @@ from gptflow.engine.events import (
     KeyRested,
     KeyRetired,
     KeyUsed,
+    ReplyWasted,
 )
 from gptflow.engine.secret import Secret
 from gptflow.errors import CallFailed, RunStopped
@@ -323,6 +324,30 @@ def test_empty_replies_are_paid_for_three_times_at_most(
 
     assert Rig(serve(respond(200, body))).failure().kind is FailureKind.EMPTY
     assert len(requests) == 3
+
+
+def test_an_empty_reply_after_other_faults_is_asked_for_as_often_as_one_alone(
+    serve: Serve, respond: Respond, requests: list[bytes]
+) -> None:
+    empty = respond(200, b'{"choices":[{"message":{"content":""},"finish_reason":"stop"}]}')
+    failing = respond(503, error("busy"))
+
+    assert Rig(serve(failing, failing, empty, empty, respond())).ask().text == "hello"
+    assert len(requests) == 5
+
+
+def test_a_paid_reply_that_is_of_no_use_is_told_with_what_it_cost(
+    serve: Serve, respond: Respond
+) -> None:
+    body = (
+        b'{"choices":[{"message":{"content":""},"finish_reason":"stop"}],'
+        b'"usage":{"prompt_tokens":3,"completion_tokens":9}}'
+    )
+    rig = Rig(serve(respond(200, body), respond()))
+
+    rig.ask()
+    (wasted,) = (event for event in rig.events if isinstance(event, ReplyWasted))
+    assert (wasted.call, wasted.reply.usage.completion_tokens) == (CALL, 9)
 
 
 def test_a_reply_without_room_for_content_is_paid_for_once(
