@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import signal
@@ -26,6 +25,7 @@ import click
 from gptflow import __version__
 from gptflow.cli.stream import attach_missing, detach_broken
 from gptflow.errors import GptflowError
+from gptflow.files import NO_ROOM
 from gptflow.runner.signals import Interrupted, raising_signals
 from gptflow.spec.showable import showable
 
@@ -38,10 +38,6 @@ disk that cannot be written; 3 stopped by a limit, no usable key, no server that
 calls that all failed alike, resumable; 4 a bug in gptflow; 130 interrupted by Ctrl-C, 143 by
 SIGTERM, 129 as its terminal closed, resumable.
 """
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a disk says, wherever it is said, that is no bug of a program."""
 
 
 class VerbGroup(click.Group):

@@ -6,7 +6,6 @@ it ends, so that there are no stale locks to judge or break. Not for Windows, wh
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import socket
@@ -17,9 +16,9 @@ from pathlib import Path
 import msgspec
 
 from gptflow.errors import StoreError, StoreLocked
+from gptflow.files import NO_ROOM
 from gptflow.store.filesystem import followed
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ROOM = "make room on its disk (df, quota, ulimit -f), or choose another with --store"
 SECOND_TRY_S = 0.05
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -15,7 +14,8 @@ from typing import Self
 import msgspec
 
 from gptflow.errors import StoreError
-from gptflow.records import Call, Reply, RowResult, RowStatus
+from gptflow.files import sync_folder
+from gptflow.records import Call, Reply, RowResult, RowStatus, Usage
 from gptflow.store.connection import (
     DATABASE_ERRORS,
     connect_reader,
@@ -62,6 +62,12 @@ _SAVE_CALL = """
 INSERT INTO calls (call_key, run_id, step, model, key_name, finish_reason, prompt_tokens,
                    completion_tokens, cached_tokens, attempts, latency_s, asked_at, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_ADD_ESTIMATE = """
+INSERT INTO estimates VALUES (?, ?, ?, ?)
+ON CONFLICT (run_id, model) DO UPDATE SET
+    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+    completion_tokens = completion_tokens + excluded.completion_tokens
 """
 _SAVE_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)"
 _SET_STATUS = "UPDATE ledger SET status = ? WHERE row_id = ?"
@@ -223,33 +229,36 @@ class Store:
             self._known.learn(since_run, self.reader.call_keys)
         return body
 
-    def save_reply(self, run_id: int, call: Call, reply: Reply) -> asyncio.Future[None]:
+    def save_reply(
+        self, run_id: int, call: Call, reply: Reply, estimated: Usage | None = None
+    ) -> asyncio.Future[None]:
         """Store a reply; the future resolves when it is on the disk, or raises StoreError.
 
-        Cancelling the future cancels the waiting only.
+        Cancelling the future cancels the waiting only. `estimated`: the tokens that its server did
+        not tell, which are added up apart and become durable with it.
         """
         usage = reply.usage
         self._known.add(call.key)
-        return self._writer.submit(
-            (
-                _SAVE_CALL,
-                (
-                    call.key,
-                    run_id,
-                    call.step,
-                    call.model,
-                    reply.key_name,
-                    reply.finish_reason,
-                    _storable(usage.prompt_tokens),
-                    _storable(usage.completion_tokens),
-                    _storable(usage.cached_tokens),
-                    reply.attempts,
-                    reply.latency_s,
-                    self._clock(),
-                    reply.body,
-                ),
-            )
+        parameters = (
+            call.key,
+            run_id,
+            call.step,
+            call.model,
+            reply.key_name,
+            reply.finish_reason,
+            _storable(usage.prompt_tokens),
+            _storable(usage.completion_tokens),
+            _storable(usage.cached_tokens),
+            reply.attempts,
+            reply.latency_s,
+            self._clock(),
+            reply.body,
         )
+        if estimated is None:
+            return self._writer.submit((_SAVE_CALL, parameters))
+        tokens = (estimated.prompt_tokens or 0, estimated.completion_tokens or 0)
+        estimate = (run_id, call.model, *tokens)
+        return self._writer.submit((_SAVE_CALL, parameters), (_ADD_ESTIMATE, estimate))
 
     def save_result(self, run_id: int, result: RowResult) -> asyncio.Future[None]:
         """Store what became of a row; the future is that of `save_reply`.
@@ -304,17 +313,8 @@ def _open_database(
         connection.execute("COMMIT")
     except DATABASE_ERRORS as error:
         raise store_error(path, error) from error
-    _sync_folder(path.parent)
+    sync_folder(path.parent)  # SQLite syncs what is in new files, not where they are
     return connection, has_wal
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names of new files durable: SQLite syncs what is in them, not where they are."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _keep(path: Path, resources: ExitStack) -> sqlite3.Connection:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gptflow.errors import UsageError
+from gptflow.files import sync_folder
 from gptflow.wrapper.answer_log import unwritable
 from gptflow.wrapper.round_line import Answer, Asked, Item, answers_in, is_just, line_of
 
@@ -112,13 +113,4 @@ def _write(path: Path, answers: Iterable[Answer], *, counts_itself: bool) -> Non
         stream.flush()
         os.fsync(stream.fileno())
     part.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new name is an entry of the folder: without this, a power cut may bring the old one back.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from gptflow.errors import OutputError, UsageError
+from gptflow.files import sync_folder
 from gptflow.flock import flock_holder
 from gptflow.spec.companion import part_path
 
@@ -73,7 +74,7 @@ class WholeFile:
             )
         self.part.replace(self.path)
         self.stream.close()
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def abandon(self) -> None:
         """Remove the part, if it is still this one. The output stays what it was."""
@@ -151,12 +152,3 @@ def _is_at(path: Path, stream: BinaryIO) -> bool:
         return os.path.samestat(path.lstat(), os.fstat(stream.fileno()))
     except FileNotFoundError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    # The new name is an entry of the folder: without this, a power cut may bring the old one back.
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
