@@ -16,6 +16,7 @@ bytes a character, which this follows, and fewer a token, which it does not."""
 def estimate_tokens(messages: Iterable[Message]) -> int:
     """Prompt tokens of a call, to within some 20 % for English prose."""
     return sum(
-        TOKENS_PER_MESSAGE + -(-len(str(message["content"]).encode()) // BYTES_PER_TOKEN)
+        TOKENS_PER_MESSAGE
+        + -(-len(str(message["content"]).encode("utf-8", "replace")) // BYTES_PER_TOKEN)
         for message in messages
     )

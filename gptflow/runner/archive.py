@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gptflow.records import Call, Reply, RowResult
+from gptflow.runner.purse import untold
 from gptflow.store.record import RunRecord
 from gptflow.store.store import Store
 
@@ -24,7 +25,7 @@ class RunArchive:
 
     def save_reply(self, call: Call, reply: Reply) -> asyncio.Future[None]:
         """Resolves when the reply is on disk."""
-        return self._store.save_reply(self._run_id, call, reply)
+        return self._store.save_reply(self._run_id, call, reply, untold(call, reply))
 
     def save_result(self, result: RowResult) -> asyncio.Future[None]:
         """Resolves when the row's result, and all its replies, are on disk."""

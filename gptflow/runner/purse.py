@@ -57,14 +57,20 @@ class Purse:
     """What is spent, and what is reserved for the calls in flight."""
 
     def __init__(
-        self, limit_usd: float, prices: Mapping[str, Price], before: Iterable[ModelUsage] = ()
+        self,
+        limit_usd: float,
+        prices: Mapping[str, Price],
+        before: Iterable[ModelUsage] = (),
+        estimates: Mapping[str, Usage] | None = None,
     ) -> None:
         """Build a purse.
 
         Args:
             limit_usd: what may be spent.
             prices: of all models that are asked.
-            before: what earlier commands have used of it.
+            before: what earlier commands have used of it, as far as their servers told. Of a
+                process that was killed the replies in flight are missing: nobody has them.
+            estimates: what they have used besides, by model.
         """
         self.limit_usd = limit_usd
         self.spent_usd = 0.0
@@ -77,6 +83,7 @@ class Purse:
         for usage in before:
             count = TokenCount()
             count.add(Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens))
+            count.add((estimates or {}).get(usage.model, Usage()))
             self.spent_usd += prices[usage.model].usd(count)
             self._first_tokens[usage.model] = count.completion / usage.calls
 
@@ -121,20 +128,35 @@ class Purse:
     def pay(self, quote: Quote, reply: Reply) -> None:
         """Counts a reply, also one that the row cannot use.
 
-        What the server does not say of its tokens is estimated.
+        What the server does not say of its tokens is estimated, as `untold` does.
         """
         count = TokenCount()
         count.add(reply.usage)
         if reply.usage.prompt_tokens is None:
             count.prompt = quote.prompt_tokens
         if reply.usage.completion_tokens is None:
-            count.completion = -(-len(reply.text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+            count.completion = _text_tokens(reply)
         self.spent_usd += quote.price.usd(count)
         seen = self._replies.setdefault(quote.step, _Replies())
         seen.count += 1
         seen.estimated_tokens += quote.prompt_tokens
         seen.prompt_usd += quote.price.prompt_usd(count)
         seen.completion_tokens += count.completion
+
+
+def untold(call: Call, reply: Reply) -> Usage | None:
+    """The tokens of a reply that its server did not tell, estimated; None if it told all."""
+    told = reply.usage
+    if told.prompt_tokens is not None and told.completion_tokens is not None:
+        return None
+    return Usage(
+        estimate_tokens(call.messages) if told.prompt_tokens is None else 0,
+        _text_tokens(reply) if told.completion_tokens is None else 0,
+    )
+
+
+def _text_tokens(reply: Reply) -> int:
+    return -(-len(reply.text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
 def _most_tokens(call: Call) -> int | None:

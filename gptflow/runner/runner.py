@@ -216,7 +216,8 @@ class Runner:
         if limit_usd is None or self._prepared.choice.local:
             return None
         prices = {model: price for model in plan.models if (price := self._prices.of(model))}
-        purse = Purse(limit_usd, prices, store.reader.usage(beginning.run.run_id))
+        reader, run_id = store.reader, beginning.run.run_id
+        purse = Purse(limit_usd, prices, reader.usage(run_id), reader.estimates(run_id))
         return Till(purse, self._budget, asker, engine)
 
     def _listener(self) -> Listener:

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from gptflow.records import Failure, RowResult, RowStatus
+from gptflow.records import Failure, RowResult, RowStatus, Usage
 from gptflow.store.connection import connect_reader, store_damage, store_error
 from gptflow.store.ledger import split_keys, stretch_of
 from gptflow.store.migration import require_current
@@ -110,6 +110,16 @@ class StoreReader:
             run_id,
         )
         return [ModelUsage(*row) for row in rows]
+
+    def estimates(self, run_id: int) -> dict[str, Usage]:
+        """The tokens that no server told of what the run paid, estimated, by model.
+
+        A store that was damaged and saved has lost them.
+        """
+        rows = self._all(
+            "SELECT model, prompt_tokens, completion_tokens FROM estimates WHERE run_id = ?", run_id
+        )
+        return {model: Usage(prompt, completion) for model, prompt, completion in rows}
 
     def has_replies(self) -> bool:
         """Whether any reply is stored: if not, there is no use in looking one up."""

@@ -208,6 +208,30 @@ def test_a_budget_is_spent_to_the_end_and_not_overrun(tmp_path: Path) -> None:
         assert len(json.loads(project.gptflow("runs", "--json"))) == 1
 
 
+def test_money_for_replies_that_tell_no_tokens_is_spent_once(tmp_path: Path) -> None:
+    silent = {"reply": {"text": REPLY}, "failures": [{"name": "usage_missing"}]}
+    with serving(tmp_path, silent) as project:
+        fill(project, 200, priced(0.5, lanes=8))
+        assert work(project).calls == 50
+        again = work(project)
+        assert (again.calls, again.exit_code) == (0, 3)
+        assert "$0.50 of $0.50 spent" in str(again.message)
+        assert work(project, "limits.cost_usd=0.7").calls == 20
+
+
+def test_a_kill_forgets_no_money_of_replies_that_are_stored(tmp_path: Path) -> None:
+    silent = {"reply": {"text": REPLY}, "latency": "20ms", "failures": [{"name": "usage_missing"}]}
+    with serving(tmp_path, silent) as project:
+        fill(project, 400, priced(1.5, lanes=8))
+        process = project.start("run", "spec.yaml")
+        while len(project.requests) < 40:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate()
+        project.gptflow("run", "spec.yaml", code=3)
+        assert 150 <= len(project.requests) <= 150 + 8
+
+
 def test_replies_of_any_length_and_failures_overrun_it_by_what_is_in_flight_at_most(
     tmp_path: Path,
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from gptflow.records import Call, Reply, Usage
 from gptflow.runner.price import Price
-from gptflow.runner.purse import FIRST_COMPLETION_TOKENS, Purse, Room
+from gptflow.runner.purse import FIRST_COMPLETION_TOKENS, Purse, Room, untold
 from gptflow.store.record import ModelUsage
 
 PRICE = Price(input_usd=0.001, output_usd=0.01, cached_usd=0.0001)
@@ -77,6 +77,24 @@ def test_what_the_server_does_not_count_is_estimated() -> None:
     purse = make_purse()
     purse.pay(purse.quote(call()), reply(None, None, text="y" * 40))
     assert purse.spent_usd == pytest.approx(0.001 * PROMPT_TOKENS + 0.01 * 10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "estimated"),
+    [
+        (reply(None, None, text="y" * 40), Usage(PROMPT_TOKENS, 10)),
+        (reply(7, None, text="y" * 40), Usage(0, 10)),
+        (reply(None, 3), Usage(PROMPT_TOKENS, 0)),
+        (reply(0, 0), None),
+    ],
+)
+def test_the_next_command_knows_what_was_estimated(answer: Reply, estimated: Usage | None) -> None:
+    assert untold(call(), answer) == estimated
+    paid = make_purse()
+    paid.pay(paid.quote(call()), answer)
+    told = ModelUsage("m", 1, answer.usage.prompt_tokens, answer.usage.completion_tokens, None)
+    purse = Purse(1.0, {"m": PRICE}, [told], {"m": estimated} if estimated else {})
+    assert purse.spent_usd == pytest.approx(paid.spent_usd)
 
 
 def test_counts_that_cannot_be_true_give_no_money_back() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from itertools import islice
@@ -193,6 +194,20 @@ def test_usage_that_no_reply_told_is_unknown_and_not_zero(store: Store) -> None:
     run_id = store.begin_run(draft(), rows("a")).run_id
     save(store, run_id, (call("q"), reply(usage=Usage())), (call("r"), reply(usage=Usage())))
     assert store.reader.usage(run_id) == [ModelUsage("tiny", 2, None, None, None)]
+
+
+def test_what_is_estimated_is_added_up_apart_from_what_was_told(store: Store) -> None:
+    run_id, other = (store.begin_run(draft(), rows("a")).run_id for _ in range(2))
+    silent, half = reply(usage=Usage()), reply(usage=Usage(prompt_tokens=5))
+
+    async def save_all() -> None:
+        store.save_reply(run_id, call("q"), silent, Usage(30, 4))
+        await store.save_reply(run_id, call("r"), half, Usage(0, 6))
+
+    asyncio.run(save_all())
+    assert store.reader.estimates(run_id) == {"tiny": Usage(30, 10)}
+    assert store.reader.usage(run_id) == [ModelUsage("tiny", 2, 5, None, None)]
+    assert store.reader.estimates(other) == {}
 
 
 def test_a_count_that_no_server_can_mean_does_not_stop_the_store(store: Store) -> None:
