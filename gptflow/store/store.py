@@ -69,12 +69,6 @@ ON CONFLICT (run_id, model) DO UPDATE SET
     prompt_tokens = prompt_tokens + excluded.prompt_tokens,
     completion_tokens = completion_tokens + excluded.completion_tokens
 """
-_ADD_ESTIMATE = """
-INSERT INTO estimates VALUES (?, ?, ?, ?)
-ON CONFLICT (run_id, model) DO UPDATE SET
-    prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-    completion_tokens = completion_tokens + excluded.completion_tokens
-"""
 _SAVE_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)"
 _SET_STATUS = "UPDATE ledger SET status = ? WHERE row_id = ?"
 
@@ -256,11 +250,6 @@ class Store:
             _storable(usage.completion_tokens),
             _storable(usage.cached_tokens),
             reply.attempts,
-        if estimated is None:
-            return self._writer.submit((_SAVE_CALL, parameters))
-        tokens = (estimated.prompt_tokens or 0, estimated.completion_tokens or 0)
-        estimate = (run_id, call.model, *tokens)
-        return self._writer.submit((_SAVE_CALL, parameters), (_ADD_ESTIMATE, estimate))
             reply.latency_s,
             self._clock(),
             reply.body,
