@@ -112,7 +112,9 @@ def _repaired(path: Path) -> tuple[list[str], bool]:
     return [
         f"{path}: repaired",
         f"  saved {counted(done.runs, 'run')}, {counted(done.rows, 'ended row')}, {replies}",
-        f"  lost {' and '.join(lost) or 'nothing'}",
+        "  this brought an interrupted repair to its end"
+        if done.lost_rows is None
+        else f"  lost {' and '.join(lost) or 'nothing'}",
         f"  the damaged store is kept as {done.damaged}",
         "next: the same gptflow run; it asks only what has no reply",
     ], True

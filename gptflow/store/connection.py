@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gptflow.errors import StoreCorrupt, StoreError
+from gptflow.store.exchange import refuse_unfinished
 from gptflow.store.filesystem import followed
 from gptflow.store.log import TORN, commits_behind, log_of
 
@@ -101,7 +102,11 @@ def _reader(path: Path, how: str) -> sqlite3.Connection:
 
 
 def refuse_lost_file(path: Path) -> None:
-    """Raises StoreCorrupt if only the log of a store is left: SQLite would throw that away."""
+    """Raises StoreCorrupt if only the log of a store is left: SQLite would throw that away.
+
+    Or if a repair of it was interrupted: what has its name may lack its log then.
+    """
+    refuse_unfinished(path)
     log = log_of(path)
     if (path.exists() and path.stat().st_size) or not log.exists() or not log.stat().st_size:
         return

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gptflow.errors import StoreCorrupt, StoreError
 from gptflow.store.connection import DATABASE_ERRORS, connect_reader, store_error
-from gptflow.store.filesystem import filesystem_of
+from gptflow.store.exchange import (
+    damaged_name,
+    discard,
+    exchange,
+    finish,
+    half_made,
+    unfinished,
+    unused_stamp,
+)
+from gptflow.store.filesystem import filesystem_of, followed
 from gptflow.store.lock import StoreLock, holder_of
 from gptflow.store.log import TORN, commits_behind, log_of, valid_frames
 from gptflow.store.mend import mend, misfits
 from gptflow.store.migration import APPLICATION_ID, migrate, newest_version, stored_version
-from gptflow.store.place import unused_name
 from gptflow.store.salvage import Sound, salvage
 from gptflow.store.sound import is_object, soundness
 
@@ -63,9 +70,12 @@ class Repair:
     rows: int
     """Rows that have ended, with what came of them."""
     replies: int
-    lost_rows: int
-    """Rows that are to be worked on again. What has a reply is not asked again."""
-    lost_replies: int
+    lost_rows: int | None
+    """Rows that are to be worked on again. What has a reply is not asked again.
+
+    None if a repair was gone on with that had been interrupted: what was lost is not known then.
+    """
+    lost_replies: int | None
 
 
 def examine(path: Path, is_reply: Callable[[bytes], bool] = is_object) -> Diagnosis:
@@ -78,14 +88,28 @@ def examine(path: Path, is_reply: Callable[[bytes], bool] = is_object) -> Diagno
         StoreCorrupt: it is another program's database.
         StoreError: there is no store.
     """
-    return _examine(path, soundness(is_reply), holder_of(path))
+    path = followed(path)
+    with _disk_errors(path):
+        return _examine(path, soundness(is_reply), holder_of(path))
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Raises StoreError where the disk, or a name, lets nobody look."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"the store {path} cannot be looked at: {error.strerror}: {error.filename or path}",
+            hint="check the permissions of it and its folder, and the disk",
+        ) from error
 
 
 def _examine(path: Path, sound: Sound, holder: str | None) -> Diagnosis:
     with suppress(FileNotFoundError):
         if path.stat().st_size == 0 and not _has_log(path):
             raise StoreError(f"the store {path} is an empty file", hint="`gptflow run` fills it")
-    if not path.exists() and not _has_log(path):
+    if not path.exists() and not _has_log(path) and unfinished(path) is None:
         raise StoreError(f"there is no store {path}", hint="gptflow runs lists the stores")
     folder = os.statvfs(path.parent)
     diagnosis = Diagnosis(
@@ -95,24 +119,43 @@ def _examine(path: Path, sound: Sound, holder: str | None) -> Diagnosis:
         free_bytes=folder.f_bavail * folder.f_frsize,
         holder=holder,
     )
+    if unfinished(path) is not None:
+        diagnosis.problems.append("a repair of it was interrupted, and is to be gone on with")
+        return diagnosis
     if not path.exists() or path.stat().st_size == 0:
         diagnosis.problems.append(f"its file is empty or gone; its log {log_of(path)} is there")
         return diagnosis
     if diagnosis.holder is None:  # a writer's log is never at rest
-        behind = commits_behind(path, valid_frames(path))
-        if behind > TORN:
-            what = f"{behind:,} commits in its log are behind a damaged place"
-            diagnosis.problems.append(what)
+        _look_at_log(diagnosis)
     try:
         with closing(connect_reader(path)) as connection:
             _look_into(connection, diagnosis, sound)
     except DATABASE_ERRORS as error:
         diagnosis.problems.append(str(error))
-    except StoreCorrupt as error:
-        if not isinstance(error.__cause__, DATABASE_ERRORS) and not diagnosis.problems:
+    except StoreError as error:
+        if not _is_damage(error) and not (diagnosis.problems and isinstance(error, StoreCorrupt)):
             raise
         diagnosis.problems.append(str(error.__cause__ or error.message))
     return diagnosis
+
+
+def _is_damage(error: StoreError) -> bool:
+    """Whether the file is bad, or the disk under it; rather than another program's, or in use."""
+    cause = error.__cause__
+    if isinstance(error, StoreCorrupt):
+        return isinstance(cause, DATABASE_ERRORS)
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+
+
+def _look_at_log(diagnosis: Diagnosis) -> None:
+    try:
+        behind = commits_behind(diagnosis.path, valid_frames(diagnosis.path))
+    except OSError as error:
+        diagnosis.problems.append(f"its log cannot be read: {error.strerror}")
+        return
+    if behind > TORN:
+        what = f"{behind:,} commits in its log are behind a damaged place"
+        diagnosis.problems.append(what)
 
 
 def _has_log(path: Path) -> bool:
@@ -190,30 +233,43 @@ def repair(path: Path, now: float, is_reply: Callable[[bytes], bool] = is_object
         StoreError: there is no room for the new one.
         Others as `examine`.
     """
+    path = followed(path)
     sound = soundness(is_reply)
-    _examine(path, sound, holder_of(path))  # what is no store of ours gets no lock beside it
-    lock = StoreLock(path, now)
-    try:
-        if not _examine(path, sound, holder=None).problems:
-            return None
-        new = unused_name(path, "repaired")
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-        damaged = unused_name(path, f"damaged-{stamp}")
+    with _disk_errors(path):
+        _examine(path, sound, holder_of(path))  # what is no store of ours gets no lock beside it
+        lock = StoreLock(path, now)
         try:
-            saved = _save(path, new, damaged, sound)
-        except sqlite3.Error as error:
-            new.unlink(missing_ok=True)
-            raise store_error(new, error) from error
-        if not saved.runs:
-            new.unlink()
-            raise StoreCorrupt(
-                f"nothing in {path} looks like a store; it was left as it is",
-                hint="move it away, or choose another file with --store",
-            )
-        _replace(path, new, damaged)
-        return saved
-    finally:
-        lock.release()
+            stamp = unfinished(path)
+            if stamp is None:
+                return _repair(path, now, sound)
+            finish(path, stamp)
+            with closing(connect_reader(path)) as connection:
+                return Repair(damaged_name(path, stamp), *_counts(connection), None, None)
+        finally:
+            lock.release()
+
+
+def _repair(path: Path, now: float, sound: Sound) -> Repair | None:
+    if not _examine(path, sound, holder=None).problems:
+        return None
+    half, stamp = half_made(path), unused_stamp(path, now)
+    discard(half)
+    try:
+        saved = _save(path, half, damaged_name(path, stamp), sound)
+    except sqlite3.Error as error:
+        discard(half)
+        raise store_error(half, error) from error
+    except BaseException:
+        discard(half)
+        raise
+    if not saved.runs:
+        discard(half)
+        raise StoreCorrupt(
+            f"nothing in {path} looks like a store; it was left as it is",
+            hint="move it away, or choose another file with --store",
+        )
+    exchange(path, half, stamp)
+    return saved
 
 
 def _save(path: Path, new: Path, damaged: Path, sound: Sound) -> Repair:
@@ -225,12 +281,19 @@ def _save(path: Path, new: Path, damaged: Path, sound: Sound) -> Repair:
         salvage(path, connection, sound)
         lost_rows = mend(connection)
         connection.execute("COMMIT")
-        runs, rows, replies, last = connection.execute(
-            """SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM ledger WHERE status != 0),
-                      (SELECT count(*) FROM calls), (SELECT coalesce(max(call_id), 0) FROM calls)"""
-        ).fetchone()
+        runs, rows, replies = _counts(connection)
+        (last,) = connection.execute("SELECT coalesce(max(call_id), 0) FROM calls").fetchone()
     lost_replies = max(last, _paid(path)) - replies
     return Repair(damaged, runs, rows, replies, lost_rows, lost_replies)
+
+
+def _counts(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Runs, rows that have ended, and replies."""
+    runs, rows, replies = connection.execute(
+        """SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM ledger WHERE status != 0),
+                  (SELECT count(*) FROM calls)"""
+    ).fetchone()
+    return runs, rows, replies
 
 
 def _paid(path: Path) -> int:
@@ -239,19 +302,3 @@ def _paid(path: Path) -> int:
         (calls,) = connection.execute("SELECT coalesce(sum(calls), 0) FROM usage").fetchone()
         return int(calls)
     return 0
-
-
-def _replace(path: Path, new: Path, damaged: Path) -> None:
-    """The damaged file gets another name, with all that belongs to it, and the new one its own."""
-    for end in ("-wal", "-journal"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + end).rename(damaged.with_name(damaged.name + end))
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    with suppress(FileNotFoundError):  # where only its log was left
-        path.rename(damaged)
-    new.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gptflow.cli.main import main
+from tests.faults.crashes import LAUNCHER
 from tests.project import Project, serving
 
 ROWS = 120
@@ -112,11 +116,10 @@ HARMS = [flip_one, flip_many, overwrite_a_page, overwrite_the_header, cut]
 
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("is_killed", [False, True], ids=["finished", "killed"])
-@pytest.mark.parametrize("seed", [1])
 def test_no_verb_breaks_on_a_damaged_store_and_repaired_it_goes_on(
-    project: Project, verb: Verb, harm: Harm, *, is_killed: bool, seed: int
+    project: Project, verb: Verb, harm: Harm, *, is_killed: bool
 ) -> None:
-    luck = random.Random(f"{seed}{harm.__name__}{is_killed}")
+    luck = random.Random(f"1{harm.__name__}{is_killed}")
     if is_killed:
         killed(project)
     else:
@@ -226,3 +229,88 @@ def test_what_does_not_fit_together_is_found_and_mended(project: Project, verb: 
     verb("run", "spec.yaml", "-q")
     assert len(project.asked()) == 1
     assert [row["number"] for row in project.output()] == list(range(ROWS))
+
+
+EXCHANGE = "gptflow.store.exchange"
+WITHIN_A_REPAIR = {
+    "as rows are saved": "during gptflow.store.salvage:salvage",
+    "before the new store is whole": "before gptflow.store.mend:mend",
+    "before it counts": f"before {EXCHANGE}:exchange",
+    "as it counts": f"before {EXCHANGE}:finish",
+    "between the names of the damaged store": f"after posix:link in {EXCHANGE}:_keep",
+    "before the log loses its name": f"after posix:link in {EXCHANGE}:_keep #2",
+    "as the log has lost its name": f"before pathlib:Path.unlink in {EXCHANGE}:finish #2",
+    "before the new one gets its name": f"after gptflow.files:sync_folder in {EXCHANGE}:finish #2",
+    "as it has its name": f"before gptflow.files:sync_folder in {EXCHANGE}:finish #3",
+}
+
+
+def test_a_repair_that_is_killed_anywhere_costs_no_reply(project: Project, verb: Verb) -> None:
+    paid = killed(project)
+    log = bytearray(LOG.read_bytes())
+    log[len(log) // 2] ^= 1
+    LOG.write_bytes(log)
+    whole = shutil.copytree(STORE.parent, "whole")
+    for name, point in WITHIN_A_REPAIR.items():
+        shutil.rmtree(STORE.parent)
+        shutil.copytree(whole, STORE.parent)
+        command = [sys.executable, str(LAUNCHER), point, "doctor", "spec.yaml", "--repair"]
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert process.returncode == -signal.SIGKILL, (name, process.stderr)
+        refused = verb("run", "spec.yaml", "-q", codes=(0, 2))
+        assert ("gptflow doctor" in refused) == (name != "as it has its name"), (name, refused)
+        verb("doctor", codes=(0, 2))
+        verb("doctor", "spec.yaml", "--repair")
+        assert ": sound" in verb("doctor"), name
+        verb("run", "spec.yaml", "-q")
+        in_a_page = 4
+        assert len(project.asked()) <= ROWS - paid + CONCURRENCY + in_a_page, name
+        assert [row["number"] for row in project.output()] == list(range(ROWS))
+        (kept,) = STORE.parent.glob("reviews.damaged-*.db-wal")
+        assert kept.read_bytes() == log
+        assert not list(STORE.parent.glob("*.repair*"))
+
+
+def test_where_only_a_damaged_store_is_left_nothing_is_paid_again_unasked(
+    project: Project, verb: Verb
+) -> None:
+    finished(project, verb)
+    STORE.rename(STORE.with_name("reviews.damaged-20260101-000000.db"))
+    said = verb("run", "spec.yaml", "-q", codes=(2,))
+    assert "a damaged one is kept beside it: reviews.damaged-20260101-000000.db" in said
+    assert project.asked() == []
+
+
+def test_an_interrupted_repair_leaves_the_damaged_store_as_it_was(
+    project: Project, verb: Verb
+) -> None:
+    finished(project, verb)
+    with STORE.open("r+b") as file:
+        file.write(bytes(100))
+    before = {path.name: path.read_bytes() for path in STORE.parent.iterdir()}
+    point = "SIGINT before gptflow.store.mend:mend"
+    command = [sys.executable, str(LAUNCHER), point, "doctor", "spec.yaml", "--repair"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 130, process.stderr
+    assert {path.name: path.read_bytes() for path in STORE.parent.iterdir()} == before
+
+
+def test_a_link_to_a_store_is_looked_at_and_repaired_where_it_leads(
+    project: Project, verb: Verb
+) -> None:
+    finished(project, verb)
+    link = Path("link.db")
+    link.symlink_to(STORE)
+    assert ": sound" in verb("doctor", "--store", "link.db")
+    with STORE.open("r+b") as file:
+        file.write(bytes(100))
+    verb("doctor", "--store", "link.db", "--repair")
+    assert link.is_symlink()
+    assert ": sound" in verb("doctor")
+    assert len(list(STORE.parent.glob("reviews.damaged-*.db"))) == 1
+    loop = Path("loop.db")
+    loop.symlink_to(loop)
+    for arguments in (["doctor"], ["doctor", "--repair"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--store", "loop.db"])
+        assert ended.value.code == 2

@@ -96,9 +96,9 @@ def test_only_the_damaged_ones_are_lost_wherever_they_are(
 
 def test_a_row_that_goes_in_a_circle_takes_no_memory(tmp_path: Path) -> None:
     payload_bytes = bytes([0x84, 0x80, 0x80, 0x80, 0x00])  # 1 GiB
-    leaf = b"\x0d" + bytes(2) + b"\0\1" + bytes(3) + (3000).to_bytes(2, "big")
-    cell = payload_bytes + b"\1"
-    page = leaf.ljust(3000, b"\0") + cell
+    local_bytes = 489 + ((1 << 30) - 489) % (PAGE - 4)
+    leaf = b"\x0d" + bytes(2) + b"\0\1" + bytes(3) + (10).to_bytes(2, "big")
+    page = leaf + payload_bytes + b"\1" + bytes(local_bytes) + (3).to_bytes(4, "big")
     page = page.ljust(PAGE, b"\0")
     circle = (3).to_bytes(4, "big") + bytes(PAGE - 4)
     path = tmp_path / "label.db"
