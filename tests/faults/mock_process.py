@@ -47,8 +47,20 @@ class MockProcess:
             self.process.communicate()
             self.process = None
 
+    def stop(self) -> None:
+        """It ends by itself, and its log is whole."""
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.communicate(timeout=20)
+            finally:
+                self.kill()
+
     def log(self) -> list[dict[str, Any]]:
-        """What it was asked so far, in all its lives; the last 50 ms may be missing."""
+        """What it was asked so far, in all its lives.
+
+        The last 50 ms are missing while it works, and of each life that was killed.
+        """
         path = self.folder / "requests.jsonl"
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         return [json.loads(line) for line in text.split("\n")[:-1]]  # the last may be half a line

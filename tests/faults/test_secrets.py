@@ -72,10 +72,12 @@ def run(project: Project, cases: list[str], hook: str) -> str:
     """All that a run says, with its command line as others see it."""
     project.write_rows([{"case": case} for case in cases], "cases.jsonl")
     process = project.start("run", "spec.yaml", "--debug", env={"LARK_HOOK": hook})
-    titles: list[str] = []
-    while process.poll() is None and len(titles) < 3:
-        titles.append(Path(f"/proc/{process.pid}/cmdline").read_text(encoding="utf-8"))
-        time.sleep(0.2)
+    title = Path(f"/proc/{process.pid}/cmdline")
+    titles = [title.read_text(encoding="utf-8")]
+    deadline_s = time.monotonic() + 60
+    while not project.requests and time.monotonic() < deadline_s and process.poll() is None:
+        time.sleep(0.005)  # until it works: it has read its keys by then
+    titles.append(title.read_text(encoding="utf-8"))
     out, err = process.communicate(timeout=120)
     return "\n".join([out, err, *titles])
 

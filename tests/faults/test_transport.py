@@ -23,7 +23,7 @@ name: reviews
 source: {path: reviews.jsonl}
 model: {name: m-1, temperature: 0}
 steps: [{name: label, prompt: "Row {{ number }}.", extract: {label: text}}]
-limits: {timeout_s: 0.5, attempts: 2}
+limits: {timeout_s: 5, attempts: 2}
 output: {path: out/labels.jsonl}
 """
 BODY = (
@@ -103,29 +103,29 @@ def listening(talk: Talk | None, context: ssl.SSLContext | None = None) -> Itera
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def project_at(folder: Path, base_url: str) -> Project:
+def project_at(folder: Path, base_url: str, timeout_s: float = 5) -> Project:
     project = Project(folder, base_url)
-    project.write("spec.yaml", SPEC)
+    project.write("spec.yaml", SPEC.replace("timeout_s: 5", f"timeout_s: {timeout_s}"))
     project.write_rows([{"number": number} for number in range(ROWS)])
     project.write_config("sk-0123456789-0001")
     return project
 
 
 @pytest.mark.parametrize(
-    ("talk", "kind", "reason"),
+    ("talk", "timeout_s", "kind", "reason"),
     [
-        (None, "timeout", "no whole reply"),
-        (drip_headers, "timeout", "no whole reply"),
-        (drip_body, "timeout", "though one began"),
-        (break_in_the_middle, "transport", "broke"),
+        (None, 0.5, "timeout", "no whole reply"),
+        (drip_headers, 0.5, "timeout", "no whole reply"),
+        (drip_body, 1.5, "timeout", "though one began"),
+        (break_in_the_middle, 5, "transport", "broke"),
     ],
     ids=["a hung accept", "slow headers", "a slow body", "a broken body"],
 )
 def test_each_row_fails_in_time_and_with_a_reason_by(
-    tmp_path: Path, talk: Talk | None, kind: str, reason: str
+    tmp_path: Path, talk: Talk | None, timeout_s: float, kind: str, reason: str
 ) -> None:
     with listening(talk) as port:
-        project = project_at(tmp_path, f"http://127.0.0.1:{port}/v1")
+        project = project_at(tmp_path, f"http://127.0.0.1:{port}/v1", timeout_s)
         began_s = time.monotonic()
         said = project.gptflow("run", "spec.yaml", code=1)
 
