@@ -41,6 +41,48 @@ int fdatasync(int file) {
 }
 """
 
+_READS = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static int is_bad(int file, off_t start, size_t count) {
+    char name[64], path[4096];
+    const char *end = getenv("UNREADABLE_FILE");
+    off_t bad = atoll(getenv("UNREADABLE_FROM"));
+    snprintf(name, sizeof name, "/proc/self/fd/%d", file);
+    ssize_t length = readlink(name, path, sizeof path - 1);
+    if (length < (ssize_t)strlen(end)) return 0;
+    path[length] = 0;
+    if (strcmp(path + length - strlen(end), end)) return 0;
+    return start < bad + 4096 && start + (off_t)count > bad;
+}
+
+ssize_t read(int file, void *to, size_t count) {
+    if (is_bad(file, lseek(file, 0, SEEK_CUR), count)) { errno = EIO; return -1; }
+    return ((ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read"))(file, to, count);
+}
+
+ssize_t pread64(int file, void *to, size_t count, off64_t start) {
+    if (is_bad(file, start, count)) { errno = EIO; return -1; }
+    return ((ssize_t (*)(int, void *, size_t, off64_t))dlsym(RTLD_NEXT, "pread64"))(
+        file, to, count, start);
+}
+
+ssize_t pread(int file, void *to, size_t count, off_t start) {
+    return pread64(file, to, count, start);
+}
+
+int link(const char *old, const char *new) {
+    errno = EPERM;
+    return -1;
+}
+"""
+
 
 @dataclass(frozen=True)
 class SmallDisk:
@@ -82,13 +124,27 @@ def small_disk(folder: Path, size: str = "1m") -> Iterator[SmallDisk]:
 
 def failing_syncs(folder: Path) -> tuple[dict[str, str], Path]:
     """An environment in which every sync fails with EIO while a file exists; and that file."""
+    sign = folder / "broken"
+    return {"LD_PRELOAD": _compiled(folder, _SHIM), "DISK_IS_BROKEN": str(sign)}, sign
+
+
+def unreadable(folder: Path, name: str, start: int) -> dict[str, str]:
+    """An environment in which 4096 bytes of a file cannot be read, and no file gets two names."""
+    return {
+        "LD_PRELOAD": _compiled(folder, _READS),
+        "UNREADABLE_FILE": f"/{name}",
+        "UNREADABLE_FROM": str(start),
+    }
+
+
+def _compiled(folder: Path, program: str) -> str:
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler")
-    source, library, sign = folder / "shim.c", folder / "shim.so", folder / "broken"
-    source.write_text(_SHIM)
+    source, library = folder / "shim.c", folder / "shim.so"
+    source.write_text(program)
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return {"LD_PRELOAD": str(library), "DISK_IS_BROKEN": str(sign)}, sign
+    return str(library)
 
 
 def obey_permissions() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from gptflow.cli.main import main
 from tests.faults.crashes import LAUNCHER
+from tests.faults.disks import unreadable
 from tests.project import Project, serving
 
 ROWS = 120
@@ -314,3 +315,31 @@ def test_a_link_to_a_store_is_looked_at_and_repaired_where_it_leads(
         with pytest.raises(SystemExit) as ended:
             main([*arguments, "--store", "loop.db"])
         assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("page", [0, 1, 12])
+def test_a_page_that_the_disk_cannot_read_costs_only_what_is_on_it(
+    project: Project, verb: Verb, page: int
+) -> None:
+    finished(project, verb)
+    broken = unreadable(project.folder, STORE.name, page * 4096)
+    assert "reviews.db: damaged" in project.gptflow("doctor", "spec.yaml", code=2, env=broken)
+    said = project.gptflow("doctor", "spec.yaml", "--repair", env=broken)
+    assert "repaired" in said
+    assert len(list(STORE.parent.glob("reviews.damaged-*.db"))) == 1
+    verb("run", "spec.yaml", "-q")
+    assert len(project.asked()) < 20
+    assert [row["number"] for row in project.output()] == list(range(ROWS))
+
+
+def test_a_log_that_the_disk_cannot_read_costs_only_what_is_on_it(
+    project: Project, verb: Verb
+) -> None:
+    paid = killed(project)
+    broken = unreadable(project.folder, LOG.name, LOG.stat().st_size // 2)
+    said = project.gptflow("doctor", "spec.yaml", code=2, env=broken)
+    assert "its log cannot be read: Input/output error" in said
+    assert "repaired" in project.gptflow("doctor", "spec.yaml", "--repair", env=broken)
+    verb("run", "spec.yaml", "-q")
+    assert len(project.asked()) < ROWS - paid + CONCURRENCY + ROWS // 2
+    assert [row["number"] for row in project.output()] == list(range(ROWS))
