@@ -1,7 +1,28 @@
-"""`python -m gptflow` is `gptflow`."""
+"""The program, as `gptflow` or `python -m gptflow`: it heeds signals from the first import on."""
 
 from __future__ import annotations
 
-from gptflow.cli.main import main
+import signal
+import sys
+from contextlib import suppress
 
-main()
+from gptflow.runner.signals import Interrupted, raising_signals
+
+
+def main() -> None:
+    """Runs the command line and exits the process; the entry point of `gptflow`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # before and after, no traceback is shown
+    try:
+        with raising_signals():
+            from gptflow.cli.main import main as command_line
+
+            command_line()
+    except Interrupted as interruption:  # while it was imported, or after the verb had ended
+        with suppress(OSError, AttributeError):  # nobody listens, or there is no stream
+            sys.stderr.write(f"{interruption.words}\n")
+        sys.exit(interruption.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -77,6 +77,7 @@ HEAVY = {
 """Third-party packages that may load late, each inside the module that uses it."""
 
 HEAVY_MODULES = {
+    "gptflow.cli.main": "loads click; signals are heeded before",
     "gptflow.engine.exceptions": "loads openai",
     "gptflow.engine.forked_client": "loads openai",
     "gptflow.mock.document": "a paid run needs no simulator",

@@ -26,7 +26,7 @@ from gptflow import __version__
 from gptflow.cli.stream import attach_missing, detach_broken
 from gptflow.errors import GptflowError
 from gptflow.files import NO_ROOM
-from gptflow.runner.signals import Interrupted, raising_signals
+from gptflow.runner.signals import Interrupted, heed_signal, raising_signals
 from gptflow.spec.showable import showable
 
 VERBS = ("run", "validate", "preview", "export", "runs", "doctor", "keys", "schema", "init", "mock")
@@ -108,50 +108,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _call(arguments: Sequence[str]) -> int:
-    debug = "--debug" in arguments
     try:
         result: Any = command.main(arguments, prog_name="gptflow", standalone_mode=False)
-    except click.ClickException as error:
-        _tell(_shown(error))
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort) as error:
-        return _interrupted(_interruption(error), arguments)
-    except GptflowError as error:
-        _tell(_traceback() if debug else str(error))
-        return error.exit_code
-    except SystemExit:  # click's answer to a closed pipe: gptflow ... | head has seen enough
-        return 0
-    except Exception as bug:  # noqa: BLE001  # the edge: whatever it is, a person is told what to do
-        return _unforeseen(bug, arguments, debug=debug)
-    return result if isinstance(result, int) else 0
+    except BaseException as error:  # noqa: BLE001  # the edge: whatever it is, a person is told what to do
+        interruption = heed_signal()  # it may have been raised as another error, or led to it
+        if interruption is None and isinstance(error, (KeyboardInterrupt, click.Abort)):
+            interruption = Interrupted(signal.SIGINT)
+        return _interrupted(interruption, arguments) if interruption else _failed(error, arguments)
+    code = result if isinstance(result, int) else 0
+    unheard = heed_signal()
+    if unheard is not None and code != unheard.exit_code:
+        return _interrupted(unheard, arguments)
+    return code
 
 
-def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The signal that led to an error: click says a word of it, and its terminal may be gone."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error
-
-
-def _interrupted(interruption: KeyboardInterrupt | None, arguments: Sequence[str]) -> int:
+def _interrupted(interruption: Interrupted, arguments: Sequence[str]) -> int:
     """Tells that a signal has come, and gives the exit code for it."""
-    number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
-    words = "interrupted" if number == signal.SIGINT else f"interrupted by {interruption}"
+    words = interruption.words
     if "run" in arguments[:1]:
         without = " without --fresh" if "--fresh" in arguments else ""
         words += f"; the same command{without} goes on from there"
     _tell(words)
-    return 128 + number
+    return interruption.exit_code
 
 
-def _unforeseen(bug: Exception, arguments: Sequence[str], *, debug: bool) -> int:
+def _failed(error: BaseException, arguments: Sequence[str]) -> int:
+    """Tells an error, and gives the exit code for it."""
+    debug = "--debug" in arguments
+    if isinstance(error, click.ClickException):
+        _tell(_shown(error))
+        return error.exit_code
+    if isinstance(error, GptflowError):
+        _tell(_traceback(error) if debug else str(error))
+        return error.exit_code
+    if isinstance(error, SystemExit):  # click's answer to a closed pipe: | head has seen enough
+        return 0
+    return _unforeseen(error, arguments, debug=debug)
+
+
+def _unforeseen(bug: BaseException, arguments: Sequence[str], *, debug: bool) -> int:
     """Tells an error that no part of the program expected, and gives the exit code for it."""
-    interruption = _interruption(bug)
-    if interruption is not None:
-        return _interrupted(interruption, arguments)
     no_room = isinstance(bug, OSError) and bug.errno in NO_ROOM
     if debug:
-        _tell(_traceback())
+        _tell(_traceback(bug))
     elif no_room:
         _tell(f"cannot be written: {bug}")
     else:
@@ -174,7 +173,7 @@ def _shown(error: click.ClickException) -> str:
     return shown.getvalue().rstrip("\n")
 
 
-def _traceback() -> str:
+def _traceback(error: BaseException) -> str:
     import traceback
 
-    return traceback.format_exc().rstrip()
+    return "".join(traceback.format_exception(error)).rstrip()

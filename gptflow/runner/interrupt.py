@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gptflow.runner.signals import ECHO_S, heeded_signals
+from gptflow.runner.signals import ECHO_S, heed_signal, heeded_signals
 
 DRAIN_S = 30.0
 """Seconds that the calls in flight get to come back, after the first signal."""
@@ -53,12 +53,16 @@ class Interruption:
     def handling(self, drain: Callable[[], None], halt: Callable[[], object]) -> Iterator[None]:
         """Handles the signals meanwhile. Only a main thread can; others leave them alone.
 
-        A signal that the process was started to ignore stays ignored.
+        A signal that the process was started to ignore stays ignored. One that came before halts
+        at once, also where it was raised and nobody has heard it.
 
         `drain`: take no further row; `halt`: end now. Both are called on the event loop.
         """
         self._drain, self._halt = drain, halt
         self._loop = loop = asyncio.get_running_loop()
+        earlier = heed_signal()
+        if self.signal is None and earlier is not None:
+            self.signal = earlier.number
         if self.signal is not None:  # it came before there was anything to interrupt
             halt()
         is_main = threading.current_thread() is threading.main_thread()

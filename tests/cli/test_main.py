@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from gptflow.cli.main import VERBS, main
 from gptflow.cli.run_report import command_line, report
+from gptflow.errors import UsageError
 from gptflow.runner.server import ServerChoice
 from gptflow.runner.summary import Ending, RunSummary
 from tests.cli.conftest import Gptflow
@@ -151,6 +153,60 @@ def test_ctrl_c_before_a_run_has_begun(folder: Path) -> None:
     out, err = process.communicate()
     assert (process.returncode, out) == (130, "")
     assert err.strip() == "interrupted; the same command goes on from there"
+
+
+class Signalled(io.StringIO):
+    """Takes what is written, and a signal in the midst of it comes to nothing, or to a bug."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, text: str) -> int:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        if self._error is not None:
+            raise self._error from None
+        return super().write(text)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, Careless("wrapped"), UsageError("wrapped"), OSError("wrapped"), SystemExit(1)],
+    ids=["swallowed", "a bug", "a mistake", "an error of the system", "an exit"],
+)
+@pytest.mark.parametrize("more", [(), ("--debug",)], ids=["", "debug"])
+def test_a_signal_is_one_whatever_is_made_of_it(
+    gptflow: Gptflow,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException | None,
+    more: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Signalled(error))
+    said = gptflow("schema", *more)
+    assert (said.code, said.err) == (143, "interrupted by SIGTERM\n")
+
+
+DURING_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "click":
+            os.kill(os.getpid(), int(sys.argv[1]))
+
+sys.meta_path.insert(0, Finder())
+from gptflow.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_may_come_as_the_program_is_imported(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", DURING_IMPORT, str(int(number))]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    name = "" if number == signal.SIGINT else f" by {number.name}"
+    assert (said.returncode, said.stdout, said.stderr) == (128 + number, "", f"interrupted{name}\n")
 
 
 # ------------------------------------------------------------------ standard output
