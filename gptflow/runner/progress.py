@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING, TextIO, cast
 
 from gptflow.engine.duration import duration
@@ -28,6 +29,8 @@ PLAIN_INTERVAL_S = 10.0
 PRICE_INTERVAL_S = 2.0
 SPAN_S = 30.0
 """The stretch of time that the speed is measured over."""
+SILENCE_S = 5.0
+"""A stop this long, and twice as long as those before it, has no end that could be foretold."""
 Clock = Callable[[], float]
 
 
@@ -44,6 +47,8 @@ class Meter:
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._looks: deque[tuple[float, int]] = deque([(clock(), 0)])
+        self._ends: deque[float] = deque([clock()])
+        """When rows were seen to have ended; the beginning counts as such a time."""
         self._priced_s = clock()
         self._cost_usd: float | None = None
         self.is_paid = True
@@ -59,9 +64,10 @@ class Meter:
 
     def figures(self, tally: Tally) -> list[str]:
         """The figures after the bar, in the order of their weight; those without news left out."""
-        rows_per_s = self._rows_per_s(tally)
+        self.look(tally)
+        rows_per_s = self._rows_per_s()
         parts = [f"{rows_per_s:,.0f} rows/s" if rows_per_s >= 10 else f"{rows_per_s:.1f} rows/s"]
-        if rows_per_s and tally.pending:
+        if rows_per_s and tally.pending and not self._is_stuck():
             parts.append(f"{duration(tally.pending / rows_per_s)} left")
         if tally.reused_calls:
             parts.append(f"{counted(tally.reused_calls, 'call')} reused")
@@ -76,14 +82,26 @@ class Meter:
             parts.append(f"{tally.retries:,} retried")
         return parts
 
-    def _rows_per_s(self, tally: Tally) -> float:
-        """The speed of the last half minute: what came before tells nothing after an outage."""
+    def look(self, tally: Tally) -> None:
+        """Notes how many rows have ended. The more often, the better the figures."""
         now = self._clock()
+        if tally.ended_here != self._looks[-1][1]:
+            self._ends.append(now)
         self._looks.append((now, tally.ended_here))
         while len(self._looks) > 2 and now - self._looks[1][0] >= SPAN_S:
             self._looks.popleft()
-        since_s, before = self._looks[0]
-        return (tally.ended_here - before) / max(now - since_s, 1e-6)
+        while len(self._ends) > 3 and now - self._ends[0] >= SPAN_S:
+            self._ends.popleft()
+
+    def _rows_per_s(self) -> float:
+        """The speed of the last half minute: what came before tells nothing after an outage."""
+        (since_s, before), (now, ended) = self._looks[0], self._looks[-1]
+        return (ended - before) / max(now - since_s, 1e-6)
+
+    def _is_stuck(self) -> bool:
+        """Whether no row has ended for long, though rows used to end more often than that."""
+        longest_s = max((later - earlier for earlier, later in pairwise(self._ends)), default=0.0)
+        return self._looks[-1][0] - self._ends[-1] > max(SILENCE_S, 2 * longest_s)
 
     def _price(self, tally: Tally) -> float | None:
         """The price so far; looked up every two seconds, and not in the first two."""
@@ -152,6 +170,7 @@ class PlainDisplay:
 
     def update(self, tally: Tally) -> None:
         """One line every ten seconds."""
+        self._meter.look(tally)
         if self._clock() - self._shown_s >= PLAIN_INTERVAL_S:
             self._shown_s = self._clock()
             ended = tally.done + tally.failed

@@ -270,6 +270,48 @@ def test_the_speed_is_that_of_the_last_half_minute() -> None:
     assert figures[0] == "0.0 rows/s"
 
 
+def times_left(ended_by: Callable[[float], int], seconds: int) -> list[bool]:
+    """Whether a run told the time left, a second after the other; looked at four times a second."""
+    clock = HandClock()
+    meter, began_s = Meter(clock), clock.now_s
+    told = []
+    for quarter in range(1, 4 * seconds + 1):
+        clock.now_s = began_s + quarter / 4
+        ended = ended_by(quarter / 4)
+        figures = meter.figures(Tally(rows=100_000, done=ended, ended_here=ended))
+        if quarter % 4 == 0:
+            told.append(any(figure.endswith(" left") for figure in figures))
+    return told
+
+
+def test_the_time_left_is_left_out_in_an_outage() -> None:
+    def ended_by(now_s: float) -> int:
+        return int(min(now_s, 20) * 10 + max(0, now_s - 40) * 10)
+
+    told = times_left(ended_by, 50)
+    assert told == [True] * 25 + [False] * 15 + [True] * 10
+
+
+def test_rows_that_end_in_bunches_have_a_time_left_in_between() -> None:
+    assert times_left(lambda now_s: int(now_s / 8) * 64, 60) == [False] * 7 + [True] * 53
+    assert times_left(lambda now_s: int(now_s / 14), 60) == [False] * 13 + [True] * 47
+
+
+def test_a_plain_line_leaves_out_the_time_left_in_an_outage(started: Started) -> None:
+    stream, clock = StringIO(), HandClock()
+    display = PlainDisplay(stream, clock)
+    prepared, beginning, _ = started()
+    tally = Tally(rows=1_000)
+    display.begin(prepared, beginning, tally, None)
+    for quarter in range(80):
+        clock.now_s += 0.25
+        tally.done = tally.ended_here = min(quarter, 48)
+        display.update(tally)
+    lines = stream.getvalue().split("\n")
+    assert lines[-3].endswith(" left")
+    assert lines[-2] == "48/1,000  2.4 rows/s"
+
+
 # ------------------------------------------------------------------ the bar
 
 
