@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from textwrap import shorten
 
@@ -101,10 +102,29 @@ def _reasons(summary: RunSummary) -> str:
 def _next(summary: RunSummary, again: Sequence[str]) -> str | None:
     """The next command, to be pasted as it is: what explains it is a comment of the shell."""
     if summary.status is not Ending.FINISHED:
-        return f"{shlex.join([*again, *summary.next_options])}   # goes on where this stopped"
+        words = _with_options(again, summary.next_options)
+        return f"{shlex.join(words)}   # goes on where this stopped"
     if summary.failed:
         return shlex.join([*again, "--retry", "failed"])
     return None
+
+
+def _with_options(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The words with the options, and without each --set of a path that the options set anew."""
+    paths = {_path(change) for option, change in pairwise(options) if option == "--set"}
+    kept, rest = [], iter(words)
+    for word in rest:
+        change = next(rest, "") if word == "--set" else None
+        if change is None:
+            kept.append(word)
+        elif _path(change) not in paths:
+            kept += [word, change]
+    return [*kept, *options]
+
+
+def _path(change: str) -> str:
+    """What a --set sets."""
+    return change.partition("=")[0]
 
 
 def _reason(message: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from gptflow.errors import RunStopped
-from gptflow.runner.budget import Budget
+from gptflow.records import RowStatus
+from gptflow.runner.budget import Budget, Reached
 from gptflow.runner.display import Display
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.tally import Tally
@@ -61,6 +63,25 @@ async def drive(
             refresher.cancel()
 
 
+@dataclass(slots=True)
+class _Draining:
+    """The end of a run that has reached a limit; not of one that was interrupted before."""
+
+    worker: Worker
+    engine: Drained
+    display: Display
+    interruption: Interruption
+    has_begun: bool = False
+
+    def begin(self, reached: Reached) -> None:
+        """Drains the run, once."""
+        if self.interruption.signal is None and not self.has_begun:
+            self.has_begun = True
+            self.worker.drain()
+            self.engine.drain(reached.stop)
+            self.display.draining(self.engine.in_flight, reached.limit)
+
+
 @asynccontextmanager
 async def within(
     budget: Budget,
@@ -77,35 +98,35 @@ async def within(
     Raises:
         RunStopped: the limit.
     """
-    has_drained = False
+    draining = _Draining(worker, engine, display, interruption)
 
-    async def heed() -> None:
-        nonlocal has_drained
-        reached = await budget.fall()
-        if interruption.signal is None:
-            has_drained = True
-            worker.drain()
-            engine.drain(reached.stop)
-            display.draining(engine.in_flight, reached.limit)
+    async def watch() -> None:
+        draining.begin(await budget.fall())
+
+    def count(status: RowStatus) -> None:
+        budget.count(status)
+        if budget.reached:
+            draining.begin(budget.reached)  # at once: the lane would begin the next row
 
     budget.look()
     if budget.reached:
-        raise budget.reached.stop
+        raise budget.conclude()
+    worker.on_result = count
     left_s = budget.left_s
     alarm = left_s and asyncio.get_running_loop().call_later(left_s, budget.expire)
-    watch = asyncio.ensure_future(heed())
+    watching = asyncio.ensure_future(watch())
     try:
         yield
     except RunStopped:
         if not budget.reached:
             raise
-        has_drained = True  # a call met the limit, and all ended before `heed` had its turn
+        draining.has_begun = True  # a call met the limit, and all ended before `watch` had its turn
     finally:
-        watch.cancel()
+        watching.cancel()
         if alarm:
             alarm.cancel()
-    if has_drained and budget.reached:
-        raise budget.reached.stop
+    if draining.has_begun and budget.reached:
+        raise budget.conclude()
 
 
 async def _refresh(display: Display, tally: Tally) -> None:

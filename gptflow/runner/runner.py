@@ -173,7 +173,8 @@ class Runner:
     async def _converse_on(self, server: Server, store: Store, beginning: Beginning) -> None:
         prepared, limits = self._prepared, self._prepared.spec.limits
         concurrency = self._concurrency(server)
-        hear = self._listener()
+        archive, purse = RunArchive(store, beginning.run), self._purse(store, beginning)
+        hear = self._listener(archive, purse)
         if store.reader.usage(beginning.run.run_id):
             self._first_calls.trust_spec()
         async with Engine(
@@ -188,11 +189,11 @@ class Runner:
         ) as engine:
             self._tally.keys = lambda: _key_shares(engine)
             asker = _asker(engine, server.rehearsal)
-            till = self._till(store, beginning, asker, engine)
+            till = purse and Till(purse, self._budget, asker, engine)
             worker = Worker(
                 prepared.plan,
                 till or asker,
-                RunArchive(store, beginning.run),
+                archive,
                 self._first_calls.watch(self._pending_rows(store, beginning)),
                 hear,
             )
@@ -208,29 +209,25 @@ class Runner:
                     interruption=self._interruption,
                 )
 
-    def _till(
-        self, store: Store, beginning: Beginning, asker: Asker, engine: Engine
-    ) -> Till | None:
-        """What keeps the run within its money; None where it may cost anything, or is free."""
+    def _purse(self, store: Store, beginning: Beginning) -> Purse | None:
+        """The run's money; None where it may cost anything, or is free."""
         limit_usd, plan = self._prepared.spec.limits.cost_usd, self._prepared.plan
         if limit_usd is None or self._prepared.choice.local:
             return None
         prices = {model: price for model in plan.models if (price := self._prices.of(model))}
         reader, run_id = store.reader, beginning.run.run_id
-        purse = Purse(limit_usd, prices, reader.usage(run_id), reader.estimates(run_id))
-        return Till(purse, self._budget, asker, engine)
+        return Purse(limit_usd, prices, reader.usage(run_id), reader.estimates(run_id))
 
-    def _listener(self) -> Listener:
+    def _listener(self, archive: RunArchive, purse: Purse | None) -> Listener:
         """Tells all who listen; the tally first, which others read."""
         listeners = [
             self._tally.hear,
             self._first_calls.hear,
             self._display.hear,
             self._notices.hear,
+            archive.hear,
         ]
-        if self._prepared.spec.limits.failed_rows is not None:
-            listeners.append(self._budget.hear)
-        return fan_out(*listeners)
+        return fan_out(*listeners, purse.hear) if purse else fan_out(*listeners)
 
     def _pending_rows(self, store: Store, beginning: Beginning) -> Iterator[Row]:
         """The pending rows. A few of them are looked for in the source once, not twice."""

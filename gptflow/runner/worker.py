@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -80,6 +80,8 @@ class Worker:
         self._stopping = False
         self._draining = False
         self._ended_by: GptflowError | None = None
+        self.on_result: Callable[[RowStatus], object] = lambda _: None
+        """Called as soon as a row has its result, before its lane takes the next one."""
         self.in_flight = 0
         """Conversations that have begun and not ended."""
         self._uncommitted: set[asyncio.Future[None]] = set()
@@ -173,6 +175,7 @@ class Worker:
 
     async def _save(self, result: RowResult) -> None:
         saved = self._archive.save_result(result)
+        self.on_result(result.status)
         event = RowEnded(result.position, result.status, result.failure)
         size = len(result.raw) + len(result.fields)
         self._uncommitted.add(saved)

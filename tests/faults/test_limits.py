@@ -196,8 +196,8 @@ def test_a_budget_is_spent_to_the_end_and_not_overrun(tmp_path: Path) -> None:
         assert "stopped: done 100, failed 0, to do 200" in said
         assert (
             "limits.cost_usd is reached: $1.00 of $1.00 spent; the next call may cost $0.01\n"
-            "Hint: raise it to go on: --set limits.cost_usd=2\n"
-            "next: gptflow run spec.yaml --set limits.cost_usd=2   # goes on"
+            "Hint: raise it to go on: --set limits.cost_usd=3\n"
+            "next: gptflow run spec.yaml --set limits.cost_usd=3   # goes on"
         ) in said
 
         again = project.gptflow("run", "spec.yaml", code=3)

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gptflow.records import Failure, FailureKind, RowStatus
-from gptflow.runner.budget import GRACE_ROWS, Budget
+from gptflow.records import RowStatus
+from gptflow.runner.budget import GRACE_ROWS, Budget, Reached
 from gptflow.runner.events import RowEnded
 from gptflow.runner.tally import Tally
 from gptflow.spec.limits import LimitsSpec
@@ -29,12 +29,15 @@ class Bench:
         self.budget = Budget(LimitsSpec.model_validate(limits), self.tally, self.clock)
 
     def end(self, *, done: int = 0, failed: int = 0) -> None:
-        failure = Failure(FailureKind.REJECTED, "no")
-        events = [RowEnded(0, RowStatus.DONE)] * done
-        events += [RowEnded(0, RowStatus.FAILED, failure)] * failed
-        for event in events:
-            self.tally.hear(event)
-            self.budget.hear(event)
+        for status in [RowStatus.DONE] * done + [RowStatus.FAILED] * failed:
+            self.budget.count(status)
+            self.tally.hear(RowEnded(0, status))
+
+    def concluded(self) -> Reached:
+        """The limit that was reached, as it is told at the end of the run."""
+        self.budget.conclude()
+        assert self.budget.reached is not None
+        return self.budget.reached
 
     def message(self) -> str | None:
         return self.budget.reached.stop.message if self.budget.reached else None
@@ -52,6 +55,24 @@ def test_as_many_rows_as_are_named_may_fail_and_one_more_stops_the_run() -> None
     assert bench.budget.reached is not None
     assert bench.budget.reached.options == ("--retry", "failed")
     assert "--retry failed" in str(bench.budget.reached.stop)
+
+
+def test_rows_in_flight_that_fail_after_the_limit_was_reached_are_told_of_at_the_end() -> None:
+    bench = Bench(failed_rows=0)
+    bench.end(failed=3)
+    assert bench.message() == "limits.failed_rows is reached: 1 row failed, 0 allowed"
+    assert bench.concluded().stop.message.endswith(": 3 rows failed, 0 allowed")
+
+
+def test_a_share_is_told_as_it_was_if_the_rows_in_flight_make_it_a_good_one() -> None:
+    bench = Bench(failed_rows="5%")
+    bench.end(failed=3, done=GRACE_ROWS - 3)
+    bench.end(done=8)
+    assert bench.concluded().stop.message.endswith(": 3 of 58 rows failed (5.2 %), 5% allowed")
+    bench.end(done=2)
+    assert bench.concluded().stop.message.endswith(
+        ": 3 of 50 rows failed (6.0 %), 5% allowed, before the rows in flight ended"
+    )
 
 
 def test_none_may_fail_with_a_limit_of_0() -> None:
@@ -102,7 +123,26 @@ def test_a_command_may_work_as_long_as_the_limit_says() -> None:
     assert (bench.budget.left_s, bench.message()) == (1.0, None)
     bench.clock.now += 2
     bench.budget.look()
-    assert bench.message() == "limits.wall_s is reached: the command has worked for 1:01 min"
+    reached = "limits.wall_s is reached: the command has worked for 1:01 min"
+    assert bench.message() == f"{reached}, in which no row has ended"
+    bench.end(done=1)
+    assert bench.concluded().stop.message == reached
+    assert bench.concluded().options == ()
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "ran_s", "raised"),
+    [(1e-6, 0.1, "120"), (100, 100, "200"), (0.5, 321.5, "650"), (7200, 7201, "15000")],
+)
+def test_a_time_in_which_no_row_ends_is_to_be_raised(
+    wall_s: float, ran_s: float, raised: str
+) -> None:
+    bench = Bench(wall_s=wall_s)
+    bench.clock.now += ran_s
+    bench.budget.look()
+    reached = bench.concluded()
+    assert reached.options == ("--set", f"limits.wall_s={raised}")
+    assert f"Hint: give it more time: --set limits.wall_s={raised}" in str(reached.stop)
 
 
 def test_without_limits_nothing_is_reached() -> None:
@@ -145,3 +185,30 @@ def test_a_budget_that_is_spent_says_where_it_stands_and_what_to_raise_it_to(
     assert stop.message == (f"limits.cost_usd is reached: {message}the next call may cost $0.0375")
     assert budget.reached is not None
     assert budget.reached.options == ("--set", f"limits.cost_usd={raised}")
+
+
+@pytest.mark.parametrize(
+    ("limit", "paid_usd", "rows", "raised"),
+    [
+        (1, 1, {"done": 100}, "10"),
+        (1, 1, {"done": 330, "failed": 3}, "3.1"),
+        (1, 1, {"done": 900}, "2"),
+        (3e-5, 3e-5, {"done": 1}, "0.03"),
+        (0, 3e-5, {"done": 600}, "0.00008"),
+        (12, 12, {"done": 7}, "1800"),
+    ],
+)
+def test_a_raise_is_for_all_rows_by_those_that_have_ended(
+    limit: float, paid_usd: float, rows: dict[str, int], raised: str
+) -> None:
+    bench = Bench(cost_usd=limit)
+    bench.budget.reach_cost(paid_usd, 0, 1e-5)
+    bench.end(**rows)
+    assert bench.concluded().options == ("--set", f"limits.cost_usd={raised}")
+
+
+def test_rows_that_were_reused_say_nothing_of_what_a_row_costs() -> None:
+    bench = Bench(cost_usd=1, done=500)
+    bench.tally.reused_rows = 490
+    bench.budget.reach_cost(1, 0, 0.1)
+    assert bench.concluded().options == ("--set", "limits.cost_usd=51")
