@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from gptflow.cli.options import debug_option
+from gptflow.cli.stream import writing_output
 from gptflow.errors import UsageError
 from gptflow.runner.export import Exported, export_file, export_rows
 from gptflow.runner.prepare import STORE_FOLDER
@@ -72,10 +73,11 @@ def command(
         raise UsageError(f"no store {store}, and no {path}", hint="gptflow runs lists the stores")
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else None
     if output is None:
-        stream = _standard_output()
-        exported = export_rows(
-            path, stream, file_format, run_id=run_id, columns=wanted, csv_safe=csv_safe
-        )
+        with writing_output():
+            stream = _standard_output()
+            exported = export_rows(
+                path, stream, file_format, run_id=run_id, columns=wanted, csv_safe=csv_safe
+            )
     else:
         exported = export_file(path, output, run_id=run_id, columns=wanted, csv_safe=csv_safe)
     for line in _report(exported):

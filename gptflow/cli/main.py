@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from gptflow import __version__
-from gptflow.cli.stream import attach_missing, detach_broken
+from gptflow.cli.stream import attach_missing, cannot_be_written, detach_broken
 from gptflow.errors import GptflowError
 from gptflow.files import NO_ROOM
 from gptflow.runner.signals import Interrupted, heed_signal, raising_signals
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _call(arguments)
     unwritten = detach_broken()
     if unwritten is not None and not isinstance(unwritten, BrokenPipeError):
-        _tell(f"standard output cannot be written: {unwritten.strerror}")
+        _tell(cannot_be_written(unwritten))
     sys.exit(code)
 
 
@@ -152,7 +152,7 @@ def _unforeseen(bug: BaseException, arguments: Sequence[str], *, debug: bool) ->
     if debug:
         _tell(_traceback(bug))
     elif no_room:
-        _tell(f"cannot be written: {bug}")
+        _tell(cannot_be_written(bug))
     else:
         from gptflow.cli.bug_report import write_bug_report
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +18,7 @@ from gptflow.cli.options import (
     store_option,
 )
 from gptflow.cli.run_report import command_line, report
+from gptflow.cli.stream import print_report, print_result
 from gptflow.runner.prepare import prepare
 from gptflow.runner.progress import choose_display
 from gptflow.runner.runner import Runner, RunOptions
@@ -72,9 +72,10 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     if as_json and summary.message:
         click.echo(showable(f"stopped: {summary.message}"), err=True)
     again = command_line(spec, choice, overrides, store)
-    text = _json(summary) if as_json else report(summary, again)
-    with suppress(OSError):  # what came of the run does not change where nobody reads of it
-        click.echo(text, nl=False)
+    if as_json:
+        print_result(_json(summary))
+    else:
+        print_report(report(summary, again))
     return summary.exit_code
 
 

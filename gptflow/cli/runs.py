@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gptflow.cli.options import debug_option
+from gptflow.cli.stream import print_result
 from gptflow.errors import StoreError, UsageError
 from gptflow.runner.prepare import STORE_FOLDER
 from gptflow.spec.showable import showable, showable_json
@@ -40,7 +41,10 @@ def command(stores: tuple[Path, ...], *, as_json: bool) -> int:
             rows += _rows(path)
         except StoreError as error:  # one store that is damaged hides no other
             unreadable.append(error)
-    click.echo(_json(rows) if as_json else "".join(map(_line, rows)), nl=False)
+    if as_json:
+        print_result(_json(rows))
+    else:
+        click.echo("".join(map(_line, rows)), nl=False)
     for problem in unreadable:
         click.echo(showable(str(problem)), err=True)
     return 2 if unreadable else 0

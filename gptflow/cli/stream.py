@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import click
+
+from gptflow.errors import OutputError
+
+TOLD_AGAIN = "what the command did is done; run it again with another place for its output"
 
 
 def attach_missing() -> None:
@@ -31,3 +39,49 @@ def detach_broken() -> OSError | None:
             errors.append(error)
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return errors[0] if errors else None
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """For what a command was asked for: it is whole on standard output, or an error.
+
+    Raises:
+        OutputError: standard output was closed by the caller, or cannot be written.
+        BrokenPipeError: the reader has left; it has seen enough.
+    """
+    if getattr(sys.stdout, "name", None) == os.devnull:  # as `attach_missing` has put it there
+        raise OutputError("standard output cannot be written: it is closed", hint=TOLD_AGAIN)
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(cannot_be_written(error), hint=TOLD_AGAIN) from error
+
+
+def print_result(text: str) -> None:
+    """Prints text for a program.
+
+    Raises:
+        OutputError: standard output was closed by the caller, or cannot be written.
+    """
+    with suppress(BrokenPipeError), writing_output():
+        click.echo(text, nl=False)
+
+
+def print_report(text: str) -> None:
+    """Prints text for a person. Where that fails it is told, and no failure of the command."""
+    try:
+        print_result(text)
+    except OutputError as error:
+        with suppress(OSError):  # nobody listens there either
+            click.echo(error.message, err=True)
+
+
+def cannot_be_written(error: OSError) -> str:
+    """What a person is told of a write that has failed: standard output has no name of its own."""
+    is_stream = detach_broken() is not None or error.filename is None
+    where = "standard output" if is_stream else str(error.filename)
+    reason = error.strerror or str(error)
+    return f"{where} cannot be written: {reason[:1].lower()}{reason[1:]}"
