@@ -5,16 +5,26 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal, InvalidOperation
+from string import digits
+
+import msgspec
 
 from gptflow.records import Columns
 
 _INEXACT = frozenset((dict, list, float))
+_DIGITS = 16
+"""From so many digits on two numbers may be one float: 9007199254740993.0 is ...992.0. Of up to 15
+every number has a float of its own (IEEE 754, sys.float_info.dig)."""
 _ROUGH = bytes.maketrans(b"123456789.E+", b"0000000000e-")
-_FINE = (b"0" * 19, b"e000", b"e-000")
-"""One of these is in a row, with all digits made 0, where a number in it may have more than the 17
-digits that a float needs at most, or an exponent that no float has. To be rid of most rows fast."""
-_fine_number = re.compile(rb"[1-9][0-9.]{18}|[eE][-+]?[0-9]{3}")
-"""The same, exactly."""
+_LONG = b"0" * _DIGITS
+"""It is in a row, with all digits and points made 0, where a number in it has so many digits. To be
+rid of most rows fast."""
+_HUGE = (b"e000", b"e-000")
+"""The same for an exponent that no float may have."""
+_huge_number = re.compile(rb"[0-9][eE][-+]?[0-9]{3}")
+_NUMBERS = bytes(at if chr(at) in f"{digits}.eE+-" else ord(" ") for at in range(256))
+
+_encode = msgspec.json.Encoder().encode
 
 
 def exact(raw: bytes, columns: Columns) -> Columns:
@@ -22,19 +32,51 @@ def exact(raw: bytes, columns: Columns) -> Columns:
 
     Two rows that differ in the twentieth digit are two rows, though templates see them as one.
     """
-    if _INEXACT.isdisjoint(map(type, columns.values())):
+    inexact = [value for value in columns.values() if type(value) in _INEXACT]
+    if not inexact:
         return columns
-    digits = raw.translate(_ROUGH)
-    if not any(fine in digits for fine in _FINE) or not _fine_number.search(raw):
+    rough = raw.translate(_ROUGH)
+    # Among thousands of zeros a letter is found faster than what ends in zeros.
+    is_huge = b"e" in rough and any(huge in rough for huge in _HUGE) and _huge_number.search(raw)
+    if not is_huge and (_LONG not in rough or _are_floats(raw, inexact)):
         return columns
     found: Columns = _decoder.decode(raw.decode())
     return found
 
 
+def _are_floats(raw: bytes, inexact: list[object]) -> bool:
+    """Whether all numbers of a row are floats, written out as long as these need.
+
+    Most that have so many digits are: programs write floats with 16 or 17.
+    """
+    long = {number for number in raw.translate(_NUMBERS).split() if len(number) >= _DIGITS}
+    try:
+        written = _encode(inexact)
+    except (OverflowError, UnicodeEncodeError):  # beyond 64 bits; half a surrogate pair
+        written = b""
+    if b'"' not in written:  # there a text could pass for a number
+        long.difference_update(written[1:-1].translate(_NUMBERS).split())
+    return all(map(_is_float, long))
+
+
+def _is_float(number: bytes) -> bool:
+    """Whether a float holds this, if it is a number with a point or an exponent at all."""
+    text = number.decode()
+    if text.lstrip("-").isdigit():
+        return True
+    try:
+        return type(_exactly(text)) is float
+    except ValueError:  # out of a text
+        return True
+
+
 def _exactly(text: str) -> float | str:
     value = float(text)
+    if len(text) < _DIGITS and "e" not in text and "E" not in text:
+        return value
+    written = repr(value)
     try:
-        is_exact = Decimal(text) == Decimal(repr(value))
+        is_exact = written == text or Decimal(text) == Decimal(written)
     except InvalidOperation:  # an exponent of twenty digits
         is_exact = False
     # NUL: no text of a row is likely to be the same.
