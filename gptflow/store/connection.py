@@ -15,7 +15,7 @@ BUSY_S = 10.0
 """How long to wait for a lock of another program, such as an SQLite shell or a backup."""
 
 ROLLBACK_BUSY_S = 60.0
-"""The same for a writer with a rollback journal: there a reader holds it up, page by page."""
+"""The same with a rollback journal: there readers hold the writer up, page by page, and it them."""
 
 DATABASE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What a damaged database raises: the second where its own name for what is wrong is no text."""
@@ -62,6 +62,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     """
     path = followed(path)
     refuse_folder(path)
+    refuse_unfinished(path)
     if not path.exists():
         raise StoreError(f"there is no store {path}", hint="it is written by `gptflow run`")
     try:
@@ -95,6 +96,9 @@ def _reader(path: Path, how: str) -> sqlite3.Connection:
     try:
         reader.execute("PRAGMA cache_size = -4096")
         reader.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the first look
+        (journal,) = reader.execute("PRAGMA journal_mode").fetchone()
+        if journal != "wal":
+            reader.execute(f"PRAGMA busy_timeout = {ROLLBACK_BUSY_S * 1000:.0f}")
     except DATABASE_ERRORS:
         reader.close()
         raise

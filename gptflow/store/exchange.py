@@ -3,7 +3,7 @@
 A store is its file and its log, and two names cannot be changed at once: the file without its log
 would pass for whole, and the new file with the old log would be destroyed. So the new store, once
 it is whole, gets the name NAME.db.repaired-TIME. From then on it is the one that counts: while it
-stands there no run opens NAME.db, and the next repair goes on with the exchange.
+stands there nobody opens NAME.db, and the next repair goes on with the exchange.
 """
 
 from __future__ import annotations

@@ -260,7 +260,9 @@ def test_a_repair_that_is_killed_anywhere_costs_no_reply(project: Project, verb:
         assert process.returncode == -signal.SIGKILL, (name, process.stderr)
         refused = verb("run", "spec.yaml", "-q", codes=(0, 2))
         assert ("gptflow doctor" in refused) == (name != "as it has its name"), (name, refused)
-        verb("doctor", codes=(0, 2))
+        interrupted = "was interrupted" in refused
+        assert ("was interrupted" in verb("export", "reviews", codes=(0, 2))) == interrupted
+        assert ("was interrupted" in verb("doctor", codes=(0, 2))) == interrupted
         verb("doctor", "spec.yaml", "--repair")
         assert ": sound" in verb("doctor"), name
         verb("run", "spec.yaml", "-q")
