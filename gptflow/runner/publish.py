@@ -15,7 +15,7 @@ from typing import Self
 from gptflow.data.sinks.failed import FailedSink, failed_path, remove_failed
 from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
-from gptflow.errors import OutputError
+from gptflow.errors import OutputError, StoreError
 from gptflow.pipeline.identity import digest_of
 from gptflow.records import RowStatus
 from gptflow.runner.prepare import Prepared
@@ -98,10 +98,10 @@ class Publisher(threading.Thread):
             self._error = error
 
     def _publish_twice(self) -> None:
-        """A disk that was full may have room again by the end: all rows are in the store."""
+        """By the end a disk that was full may have room again, and a store be free to be read."""
         try:
             self._publish()
-        except OSError:
+        except (OSError, StoreError):
             self._ended.wait()
             if not self._commit:
                 raise

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,21 @@ def test_a_bug_on_the_publishers_thread_is_told_to_whom_it_publishes_for(run: Ru
     with pytest.raises(KeyError):
         publisher.finish(commit=True)
     assert not run.output.exists()
+
+
+def test_a_store_that_cannot_be_read_for_a_while_is_read_at_the_end(
+    run: Run, tmp_path: Path
+) -> None:
+    for position in range(3):
+        run.end_row(position)
+    away = run.store.path.rename(tmp_path / "away.db")
+    publisher = Publisher(run.store.path, run.record.run_id, run.target)
+    publisher.start()
+    while not publisher._publication._whole.stream.closed:
+        time.sleep(0.01)
+    away.rename(run.store.path)
+    publisher.finish(commit=True)
+    assert texts(run.output) == ["0", "1", "2"]
 
 
 def test_large_rows_are_held_a_few_at_a_time(folder: Folder, store: Store) -> None:

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from gptflow.errors import StoreError, StoreLocked
-from gptflow.store.connection import connect_reader, connect_writer, prepare_writer
+from gptflow.store.connection import (
+    BUSY_S,
+    ROLLBACK_BUSY_S,
+    connect_reader,
+    connect_writer,
+    prepare_writer,
+)
 from gptflow.store.filesystem import filesystem_of, is_network
 from gptflow.store.lock import holder_of
 from gptflow.store.reader import StoreReader
@@ -150,3 +156,15 @@ def test_a_commit_that_a_dead_process_has_begun_is_undone_for_a_reader(path: Pat
     assert half.stat().st_size > 10_000
     with closing(connect_reader(half)) as reader:
         assert reader.execute("SELECT x FROM t").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(("wal", "waits_s"), [(True, BUSY_S), (False, ROLLBACK_BUSY_S)])
+def test_readers_wait_as_long_as_the_writer_where_it_holds_them_up(
+    path: Path, wal: bool, waits_s: float
+) -> None:
+    path.parent.mkdir()
+    with closing(connect_writer(path)) as writer:
+        assert prepare_writer(writer, wal=wal) is wal
+        writer.execute("CREATE TABLE t (x)")
+        with closing(connect_reader(path)) as reader:
+            assert reader.execute("PRAGMA busy_timeout").fetchone() == (1000 * waits_s,)
