@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from gptflow.engine.events import ReplyWasted
 from gptflow.records import Call, Reply, RowResult
+from gptflow.runner.events import RunEvent
 from gptflow.runner.purse import untold
 from gptflow.store.record import RunRecord
 from gptflow.store.store import Store
@@ -26,6 +28,12 @@ class RunArchive:
     def save_reply(self, call: Call, reply: Reply) -> asyncio.Future[None]:
         """Resolves when the reply is on disk."""
         return self._store.save_reply(self._run_id, call, reply, untold(call, reply))
+
+    def hear(self, event: RunEvent) -> None:
+        """Keeps what was paid for nothing: it is money of the run, though no answer to a call."""
+        if isinstance(event, ReplyWasted):
+            estimated = untold(event.call, event.reply)
+            self._store.save_reply(self._run_id, event.call, event.reply, estimated, stale=True)
 
     def save_result(self, result: RowResult) -> asyncio.Future[None]:
         """Resolves when the row's result, and all its replies, are on disk."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
+from gptflow.engine.events import ReplyWasted
 from gptflow.pipeline.token_estimate import BYTES_PER_TOKEN, estimate_tokens
 from gptflow.records import Call, Reply, Usage
+from gptflow.runner.events import RunEvent
 from gptflow.runner.price import Price
 from gptflow.runner.tally import TokenCount
 from gptflow.store.record import ModelUsage
@@ -124,6 +126,11 @@ class Purse:
         """The call has ended: what was kept for it is free again."""
         self._open -= 1
         self.reserved_usd = self.reserved_usd - usd if self._open else 0.0
+
+    def hear(self, event: RunEvent) -> None:
+        """Pays for a reply that is of no use, at once: its call may go on for long."""
+        if isinstance(event, ReplyWasted):
+            self.pay(self.quote(event.call), event.reply)
 
     def pay(self, quote: Quote, reply: Reply) -> None:
         """Counts a reply, also one that the row cannot use.

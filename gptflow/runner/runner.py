@@ -189,7 +189,7 @@ class Runner:
         ) as engine:
             self._tally.keys = lambda: _key_shares(engine)
             asker = _asker(engine, server.rehearsal)
-            till = purse and Till(purse, self._budget, asker, engine)
+            till = Till(purse, self._budget, asker, engine) if purse else None
             worker = Worker(
                 prepared.plan,
                 till or asker,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gptflow.engine.events import CallRetried
+from gptflow.engine.events import CallRetried, ReplyWasted
 from gptflow.engine.standing import KeyState
 from gptflow.records import RowStatus, Usage
 from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
@@ -81,6 +81,8 @@ class Tally:
             self._count_row(event)
         elif isinstance(event, CallRetried):
             self.retries += 1
+        elif isinstance(event, ReplyWasted):
+            self.tokens[event.call.model].add(event.reply.usage)
 
     def _count_call(self, event: CallAnswered) -> None:
         if event.reused:

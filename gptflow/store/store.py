@@ -60,8 +60,8 @@ _STATUS_CODES = {RowStatus.PENDING: 0, RowStatus.DONE: 1, RowStatus.FAILED: 2}
 
 _SAVE_CALL = """
 INSERT INTO calls (call_key, run_id, step, model, key_name, finish_reason, prompt_tokens,
-                   completion_tokens, cached_tokens, attempts, latency_s, asked_at, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                   completion_tokens, cached_tokens, attempts, latency_s, asked_at, stale, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_ESTIMATE = """
 INSERT INTO estimates VALUES (?, ?, ?, ?)
@@ -230,15 +230,23 @@ class Store:
         return body
 
     def save_reply(
-        self, run_id: int, call: Call, reply: Reply, estimated: Usage | None = None
+        self,
+        run_id: int,
+        call: Call,
+        reply: Reply,
+        estimated: Usage | None = None,
+        *,
+        stale: bool = False,
     ) -> asyncio.Future[None]:
         """Store a reply; the future resolves when it is on the disk, or raises StoreError.
 
         Cancelling the future cancels the waiting only. `estimated`: the tokens that its server did
-        not tell, which are added up apart and become durable with it.
+        not tell, which are added up apart and become durable with it. `stale`: it was paid, and
+        is no answer to be found.
         """
         usage = reply.usage
-        self._known.add(call.key)
+        if not stale:
+            self._known.add(call.key)
         parameters = (
             call.key,
             run_id,
@@ -252,6 +260,7 @@ class Store:
             reply.attempts,
             reply.latency_s,
             self._clock(),
+            stale,
             reply.body,
         )
         if estimated is None:
