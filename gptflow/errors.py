@@ -150,6 +150,10 @@ class RunStopped(GptflowError):
 
     exit_code = 3
 
+    def again(self) -> RunStopped:
+        """A copy: one exception raised many times would grow a traceback with each."""
+        return RunStopped(self.message, hint=self.hint)
+
 
 class WorkerFailed(GptflowError):
     """A worker of a pipeline died, or failed with an exception that cannot leave its process."""

@@ -90,7 +90,7 @@ class Dispatcher:
             RunStopped: no key is left that serves this model.
         """
         if self._stopped:
-            raise _again(self._stopped)
+            raise self._stopped.again()
         line = self._lines.setdefault(model, deque())
         if not line and self._free:
             now = self._clock.now()
@@ -99,7 +99,7 @@ class Dispatcher:
                 self._free -= 1
                 return given
         if self._draining:
-            raise _again(self._draining)
+            raise self._draining.again()
         self._arrivals += 1
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(self._arrivals, tokens, prefer, avoid, future)
@@ -246,12 +246,7 @@ def _fail(line: deque[_Waiter], reason: RunStopped) -> None:
     while line:
         waiter = line.popleft()
         if not waiter.lease.done():
-            waiter.lease.set_exception(_again(reason))
-
-
-def _again(reason: RunStopped) -> RunStopped:
-    """A copy: one exception raised many times would grow a traceback with each."""
-    return RunStopped(reason.message, hint=reason.hint)
+            waiter.lease.set_exception(reason.again())
 
 
 def no_key_left(lost: NoKey, origin: str) -> RunStopped:

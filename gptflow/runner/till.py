@@ -90,7 +90,7 @@ class Till:
             case Room.NONE:
                 raise self._stop(usd)
             case Room.LATER if self._draining:
-                raise _again(self._draining)
+                raise self._draining.again()
         return await self._wait(quote)
 
     async def _wait(self, quote: Quote) -> float:
@@ -137,9 +137,4 @@ class Till:
         while self._line:
             turn = self._line.popleft().turn
             if not turn.done():
-                turn.set_exception(_again(reason))
-
-
-def _again(reason: RunStopped) -> RunStopped:
-    """A copy: one exception raised many times would grow a traceback with each."""
-    return RunStopped(reason.message, hint=reason.hint)
+                turn.set_exception(reason.again())

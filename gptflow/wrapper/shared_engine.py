@@ -111,7 +111,7 @@ class SharedEngine:
 
     def _check_stopped(self) -> None:
         if self._stopped:
-            raise RunStopped(self._stopped.message, hint=self._stopped.hint)
+            raise self._stopped.again()
 
     def _portal(self) -> Portal[Engine]:
         pid = os.getpid()
