@@ -151,7 +151,8 @@ def _unforeseen(bug: BaseException, arguments: Sequence[str], *, debug: bool) ->
     no_room = isinstance(bug, OSError) and bug.errno in NO_ROOM
     if debug:
         _tell(_traceback(bug))
-    elif no_room:
+    elif no_room and isinstance(bug, OSError):
+        detach_broken()  # or it would be told a second time
         _tell(cannot_be_written(bug))
     else:
         from gptflow.cli.bug_report import write_bug_report

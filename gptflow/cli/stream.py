@@ -11,7 +11,7 @@ import click
 
 from gptflow.errors import OutputError
 
-TOLD_AGAIN = "what the command did is done; run it again with another place for its output"
+TOLD_AGAIN = "run it again with another place for its output; what is done is stored"
 
 
 def attach_missing() -> None:
@@ -57,6 +57,7 @@ def writing_output() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        detach_broken()  # or it would be told a second time at the end
         raise OutputError(cannot_be_written(error), hint=TOLD_AGAIN) from error
 
 
@@ -80,8 +81,7 @@ def print_report(text: str) -> None:
 
 
 def cannot_be_written(error: OSError) -> str:
-    """What a person is told of a write that has failed: standard output has no name of its own."""
-    is_stream = detach_broken() is not None or error.filename is None
-    where = "standard output" if is_stream else str(error.filename)
+    """What a person is told of a write that has failed. Standard output alone has no name."""
+    where = "standard output" if error.filename is None else str(error.filename)
     reason = error.strerror or str(error)
     return f"{where} cannot be written: {reason[:1].lower()}{reason[1:]}"
