@@ -59,7 +59,7 @@ def test_a_command_ends_when_its_time_is_over_and_the_same_goes_on(tmp_path: Pat
         said = project.gptflow("run", "spec.yaml", "--set", "limits.wall_s=3", code=3)
         ended = len(answered(project))
         assert 0 < ended < rows
-        assert f"stopped: done {ended}, failed 0, to do {rows - ended}" in said
+        assert f"stopped: done {ended}, failed 0, to do {rows - ended:,}" in said
         assert re.search(
             r"limits.wall_s is reached: the command has worked for \d+(\.\d+)? s", said
         )
