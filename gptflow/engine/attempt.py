@@ -45,6 +45,8 @@ class TransportFault(msgspec.Struct, frozen=True):
     """One line for a person, with the host but never the URL, whose path may be private."""
     hint: str | None = None
     """What a person can do about it, where it is more than the kind tells."""
+    was_stopped: bool = False
+    """Whether this process stood still when the time was up: a reply may have come, and be lost."""
 
 
 class FlawKind(StrEnum):

@@ -180,10 +180,15 @@ class Caller:
         if isinstance(result, Reply):
             self._settle_reply(lease, result, outcome)
             return _served(result, lease, tries.sent, self._clock.now() - began)
+        fault = outcome if isinstance(outcome, TransportFault) else None
+        if fault and tries.was_stopped(fault):
+            self._settle(lease, result, outcome)
+            tries.note(lease, result, None)
+            return None
         is_gone = _is_gone(result, outcome)
         is_elsewhere = is_gone and self._note_absence(lease, outcome)
         self._settle(lease, result, outcome)
-        self._note_outage(call, lease, result, outcome, is_gone=is_gone)
+        is_excused = self._note_outage(tries, lease, result, outcome, is_gone=is_gone)
         if self._outage.is_on and not is_probe:
             tries.note(lease, result, None)
             tries.forgive(self._outage.since)
@@ -191,7 +196,7 @@ class Caller:
         if is_elsewhere:  # the fault of a host that the call can do without
             tries.note(lease, result, None)
             return None
-        is_charged = result.kind in _CHARGED and not (self._outage.is_on and is_gone)
+        is_charged = result.kind in _CHARGED and not is_excused
         tries.note(lease, result, self._clock.now() if is_charged else None)
         if result.kind in _FINAL or tries.are_enough(result, self._attempts):
             failure = failure_of(result, call.step, attempts=tries.charged, history=tries.history)
@@ -269,16 +274,16 @@ class Caller:
         return is_elsewhere and not reached
 
     def _note_outage(
-        self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome, *, is_gone: bool
-    ) -> None:
-        """Tells the outage whether a server is there."""
+        self, tries: Tries, lease: Lease, verdict: Verdict, outcome: Outcome, *, is_gone: bool
+    ) -> bool:
+        """Tells the outage whether a server is there. Returns whether the call is not charged."""
         if not is_gone:
             self._outage.answered()
-            return
+            return False
         self.last_loss = outcome, lease.key.base_url
         absence = Absence(
             lease.key.name,
-            id(call),
+            tries,
             verdict.message,
             reached=not _is_unreached(outcome),
             is_unavailable=verdict.status in _UNAVAILABLE,
@@ -286,14 +291,18 @@ class Caller:
         self._outage.failed(
             absence,
             active=self._active,
-            in_service=lambda: self._pool.in_service(self._clock.now(), call.model),
+            in_service=lambda: self._pool.in_service(self._clock.now(), lease.model),
         )
+        if self._outage.excuses(absence, active=self._active):
+            return True
+        fault = outcome if isinstance(outcome, TransportFault) else None
+        return bool(fault and self._outage.is_there and tries.spare(fault, self._attempts))
 
     async def _back_off(
         self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome, tries: Tries
     ) -> None:
         """Waits with full jitter, without a lease; a wait that the server names wins."""
-        longest_s = doubled(FIRST_BACKOFF_S, tries.charged - 1, LONGEST_BACKOFF_S)
+        longest_s = doubled(FIRST_BACKOFF_S, max(0, tries.charged - 1), LONGEST_BACKOFF_S)
         named_s = verdict.wait_s and min(verdict.wait_s, LONGEST_NAMED_WAIT_S)
         wait_s = named_s or longest_s * self._clock.random()
         self._emit(

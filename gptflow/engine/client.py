@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -157,6 +158,7 @@ def _header_map(route: Route) -> HeaderMap:
 
 
 async def _received(request: RequestBuilder, target: _Target) -> Response | TransportFault:
+    began = time.monotonic()
     try:
         async with (
             request.headers(target.headers).timeout(target.deadline).build_streamed() as response
@@ -165,11 +167,11 @@ async def _received(request: RequestBuilder, target: _Target) -> Response | Tran
             body = content.to_bytes() if content else b""
             whole = Response(response.status, response.headers, body)
     except RequestError as error:
-        return _fault_of(error, target.route)
+        return _fault_of(error, target.route, time.monotonic() - began)
     return faults.received(target.route, whole)
 
 
-def _fault_of(error: RequestError, route: Route) -> TransportFault:
+def _fault_of(error: RequestError, route: Route, took_s: float) -> TransportFault:
     """What pyreqwest raised, in our words: its own text shows the URL."""
     causes = _causes(error)
     told = causes[-1] if causes else str(error.args[0])
@@ -178,7 +180,7 @@ def _fault_of(error: RequestError, route: Route) -> TransportFault:
         # pyreqwest calls it a connect timeout, too, when the headers do not come.
         if connecting:
             return faults.late_to_connect(route)
-        return faults.late(route, began=isinstance(error, ReadTimeoutError))
+        return faults.late(route, began=isinstance(error, ReadTimeoutError), took_s=took_s)
     if connecting:
         return _unconnected(told, route)
     if "parsed" in told:  # "invalid HTTP version parsed", "invalid header name parsed"

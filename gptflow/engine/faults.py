@@ -15,12 +15,24 @@ LARGEST_BODY = 64 * 1024 * 1024
 
 _UNKNOWN_ISSUER = ("UnknownIssuer", "issuer certificate", "self-signed", "self signed")
 _PROXY_DENIES = 407
+_STOPPED_S = 1.0
+"""A deadline that is noticed so late was noticed by a process that stood still."""
 
 
-def late(route: Route, *, began: bool) -> TransportFault:
-    """The deadline of the whole attempt has passed. `began`: a response had begun to come."""
+def late(route: Route, *, began: bool, took_s: float) -> TransportFault:
+    """The deadline of the whole attempt has passed.
+
+    Args:
+        route: where it went.
+        began: whether a response had begun to come.
+        took_s: how long the attempt took by our own clock, until this was noticed.
+    """
     told = f"no whole reply from {host_of(route)} in {route.whole_s:g} s"
-    return TransportFault(FaultKind.TIMEOUT, f"{told}, though one began" if began else told)
+    return TransportFault(
+        FaultKind.TIMEOUT,
+        f"{told}, though one began" if began else told,
+        was_stopped=took_s > route.whole_s + _STOPPED_S,
+    )
 
 
 def late_to_connect(route: Route) -> TransportFault:

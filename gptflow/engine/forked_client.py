@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -64,7 +65,7 @@ class ForkedClient:
     ) -> Response | TransportFault:
         if self._closed:
             return faults.broken("the client is closed")
-        began = False
+        began, sent_at = False, time.monotonic()
         try:
             connections = self._through(route.proxy)
             request = connections.build_request(
@@ -78,7 +79,7 @@ class ForkedClient:
                 finally:
                     await response.aclose()
         except TimeoutError:
-            return faults.late(route, began=began)
+            return faults.late(route, began=began, took_s=time.monotonic() - sent_at)
         except self._http.RequestError as error:
             return self._fault_of(error, route)
         except (ImportError, ValueError):  # of httpx, for a proxy that speaks SOCKS

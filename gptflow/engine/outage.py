@@ -18,6 +18,9 @@ LONGEST_PROBE_S = 60.0
 _OFTEN_S, _SHARE = 5.0, 0.25
 """Until then: this, or this share of the outage so far. Whoever waits longer comes back late."""
 
+_SEVERAL = 3
+"""Calls that come one after the other and fail alike: no longer two odd ones in a row."""
+
 _LATE_S = 5.0
 """No busy machine is so late."""
 
@@ -29,8 +32,8 @@ class Absence(NamedTuple):
     """A call that got no answer."""
 
     key_name: str
-    call: int
-    """A number that tells calls apart."""
+    call: object
+    """Tells calls apart. Kept, so that no later one can be taken for it."""
     message: str
     """Why, for a person."""
     reached: bool
@@ -57,10 +60,10 @@ class Outage:
         self._longest_s = longest_s
         self._clock = clock
         self._emit = emit
-        self._is_there = False
+        self.is_there = False
         """Whether the address is known to be one of a server."""
         self._keys: set[str] = set()
-        self._calls: set[int] = set()
+        self._calls: set[object] = set()
         self._unreached = 0
         self._held: deque[asyncio.Future[None]] = deque()
         self._probing: asyncio.Task[None] | None = None
@@ -78,7 +81,7 @@ class Outage:
 
     def answered(self) -> None:
         """Some server has said something sensible, if only no."""
-        self._is_there = True
+        self.is_there = True
         if self._keys:
             self._forget()
         if self._probing is not None:
@@ -101,14 +104,25 @@ class Outage:
         self._keys.add(absence.key_name)
         self._calls.add(absence.call)
         self._unreached = 0 if absence.reached else self._unreached + 1
-        self._is_there = self._is_there or absence.is_unavailable
+        self.is_there = self.is_there or absence.is_unavailable
         enough = min(UNANSWERED, max(2, active))
         is_widespread = self._unreached >= UNREACHED or len(self._calls) >= enough
-        if not is_widespread or not self._is_there or self._probing or self._stopped:
+        if not is_widespread or not self.is_there or self._probing or self._stopped:
             return
         if in_service() <= self._keys:
             self._is_told = False
             self._probing = asyncio.create_task(self._probe(absence.message))
+
+    def excuses(self, absence: Absence, *, active: int) -> bool:
+        """Whether a failure, which `failed` knows of, says nothing against its call.
+
+        Nothing was sent, or an outage goes on. In that a call that is alone makes all probes, and
+        may be what breaks the server: it has its attempts, and the next call probes after it.
+        """
+        if not absence.reached:
+            return self.is_there
+        is_no_odd_call = active > 1 or len(self._calls) >= _SEVERAL or absence.is_unavailable
+        return self.is_on and is_no_odd_call
 
     async def hold(self) -> None:
         """Returns when the outage is over, or when it is this call's turn to try.

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from gptflow.engine.clock import Clock
 from gptflow.engine.config import Config, KeyEntry
 from gptflow.engine.engine import Engine
@@ -239,3 +241,86 @@ def test_an_outage_is_noticed_where_another_key_rests_for_hours_or_lacks_the_mod
                 return list(await asyncio.wait_for(asyncio.gather(*asked), 20))
 
     assert len(asyncio.run(steps())) == 40
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_server_that_goes_under_a_call_that_is_alone_costs_nothing(attempts: int) -> None:
+    """Its connection breaks, and then there is none for longer than the attempts take."""
+    bench = Bench(keys=1)
+    hangs: dict[str, Any] = {"failures": [{"name": "hang", "match": "row"}]}
+
+    async def steps() -> Reply:
+        first = bench.server(**hangs)
+        with first:
+            port = int(first.base_url.split(":")[2].split("/")[0])
+            async with bench.engine(first.base_url, attempts=attempts) as engine:
+                await engine.ask(call("is there"))
+                asked = asyncio.ensure_future(engine.ask(call("row")))
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(first.__exit__, None, None, None)
+                await asyncio.wait_for(bench.began.wait(), 20)
+                with bench.server(port):
+                    return await asyncio.wait_for(asked, 20)
+
+    assert asyncio.run(steps()).attempts > attempts
+
+
+@pytest.mark.parametrize(("failure", "sent"), [("server_500", 3), ("reset_before_reply", 4)])
+def test_a_row_that_breaks_the_server_fails_also_where_it_is_alone(failure: str, sent: int) -> None:
+    bench = Bench(keys=1)
+    odd: dict[str, Any] = {"failures": [{"name": failure, "match": "odd"}]}
+
+    async def steps() -> CallFailed:
+        with bench.server(**odd) as server:
+            async with bench.engine(server.base_url) as engine:
+                await engine.ask(call("is there"))
+                with pytest.raises(CallFailed) as failed:
+                    await asyncio.wait_for(engine.ask(call("odd")), 20)
+                await asyncio.wait_for(engine.ask(call("is still there")), 20)
+                return failed.value
+
+    assert asyncio.run(steps()).failure.attempts == 3
+    assert len(bench.asked) == 1 + sent + 1
+    assert not bench.of(OutageBegan)
+
+
+def test_a_row_that_breaks_the_server_makes_no_outage_last() -> None:
+    """It alone probes when the server is back; the next call does when it has failed."""
+    bench = Bench(keys=1)
+    odd: dict[str, Any] = {"failures": [{"name": "server_500", "match": "odd"}]}
+
+    async def steps() -> CallFailed:
+        first = bench.server()
+        with first:
+            port = int(first.base_url.split(":")[2].split("/")[0])
+            async with bench.engine(first.base_url) as engine:
+                await engine.ask(call("is there"))
+                await asyncio.to_thread(first.__exit__, None, None, None)
+                asked = asyncio.ensure_future(engine.ask(call("odd")))
+                await asyncio.wait_for(bench.began.wait(), 20)
+                with bench.server(port, **odd):
+                    with pytest.raises(CallFailed) as failed:
+                        await asyncio.wait_for(asked, 20)
+                    await asyncio.wait_for(engine.ask(call("is there again")), 20)
+                return failed.value
+
+    assert asyncio.run(steps()).failure.attempts == 3
+    assert len(bench.of(OutageEnded)) == 1
+
+
+def test_calls_one_after_the_other_lose_two_at_most_to_errors_of_a_server_that_is_away() -> None:
+    bench = Bench(keys=1)
+    away: dict[str, Any] = {"failures": [{"name": "server_500", "after": 1, "first": 12}]}
+
+    async def steps() -> list[object]:
+        with bench.server(**away) as server:
+            async with bench.engine(server.base_url) as engine:
+                ends: list[object] = [await engine.ask(call("is there"))]
+                for number in range(5):
+                    asked = asyncio.gather(
+                        engine.ask(call(f"row {number}")), return_exceptions=True
+                    )
+                    ends += await asyncio.wait_for(asked, 20)
+                return ends
+
+    assert sum(isinstance(end, CallFailed) for end in asyncio.run(steps())) == 2
