@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from gptflow.records import Failure, RowResult, RowStatus, Usage
+from gptflow.records import Failure, FailureKind, RowResult, RowStatus, Usage
 from gptflow.store.connection import connect_reader, store_damage, store_error
 from gptflow.store.ledger import split_keys, stretch_of
 from gptflow.store.migration import require_current
@@ -34,6 +34,7 @@ from gptflow.store.sound import is_object
 T = TypeVar("T")
 
 _QUOTED = re.compile(r'"[^"]*"')
+_NUMBER = re.compile(r"\d+")
 PENDING_PAGE = 2000
 RESULT_PAGE = 200
 RESULT_PAGE_BYTES = 1 << 23
@@ -203,11 +204,16 @@ class StoreReader:
         groups: dict[tuple[str, str], list[Any]] = {}
         for result in self.failed(run_id):
             assert result.failure is not None
-            kind, stem = result.failure.kind.value, _stem(result.failure.message)
-            like = (kind, re.sub(r"\d+", "0", stem))
+            kind, reason = result.failure.kind.value, _reason(result.failure.message)
+            stem = reason if kind == FailureKind.TEMPLATE else _stem(reason)
+            like = (kind, _alike(stem))
             if like not in groups and len(groups) >= FAILURE_GROUPS:
-                kind, stem = like = ("other", "other reasons")
-            groups.setdefault(like, [kind, stem, 0])[2] += 1
+                reason = stem = "other reasons"
+                like = (kind, stem)
+            group = groups.setdefault(like, [kind, reason, 0])
+            group[2] += 1
+            if _alike(group[1]) != _alike(reason):
+                group[1] = _stem(group[1])
         by_rows = sorted(groups.values(), key=lambda group: -group[2])
         return [FailureGroup(*group) for group in by_rows]
 
@@ -311,6 +317,16 @@ def _row_result(row: tuple[Any, ...]) -> RowResult:
     )
 
 
-def _stem(message: str) -> str:
-    """What is the same in messages that differ in details: quotes shortened, up to a colon."""
-    return _QUOTED.sub('"..."', message).split(": ", 1)[0]
+def _reason(message: str) -> str:
+    """The first line of a message, quotes shortened."""
+    return _QUOTED.sub('"..."', message.partition("\n")[0])
+
+
+def _stem(reason: str) -> str:
+    """What is the same in reasons that differ in details: up to a colon."""
+    return reason.split(": ", 1)[0]
+
+
+def _alike(reason: str) -> str:
+    """The same for reasons that differ in numbers alone."""
+    return _NUMBER.sub("0", reason)

@@ -125,7 +125,7 @@ class FailureGroup(NamedTuple):
 
     kind: str
     message: str
-    """The beginning that they share, up to a colon."""
+    """The reason, where it is the same for all; else its beginning that they share, to a colon."""
     rows: int
 
 

@@ -222,7 +222,30 @@ def test_failures_are_grouped_by_what_their_messages_share(store: Store) -> None
     save(store, run_id, *(failed(at, message=message) for at, message in enumerate(messages)))
     assert store.reader.failures(run_id) == [
         FailureGroup("invalid", "8,200 tokens are too many", 2),
-        FailureGroup("invalid", "no label", 1),
+        FailureGroup("invalid", "no label: it is 'x'", 1),
+    ]
+
+
+def test_a_reason_is_told_whole_where_it_is_the_same_for_all(store: Store) -> None:
+    run_id = store.begin_run(draft(), rows(*range(5))).run_id
+    messages = ["no label: it is 4", "no label: it is 5", "no JSON: 'x'", "no JSON: 'y'", "a\nb"]
+    save(store, run_id, *(failed(at, message=message) for at, message in enumerate(messages)))
+    assert store.reader.failures(run_id) == [
+        FailureGroup("invalid", "no label: it is 4", 2),
+        FailureGroup("invalid", "no JSON", 2),
+        FailureGroup("invalid", "a", 1),
+    ]
+
+
+def test_failures_of_templates_are_told_with_what_was_wrong(store: Store) -> None:
+    run_id = store.begin_run(draft(), rows(*range(3))).run_id
+    wrong = ("no attribute 'a'", "division by zero", "division by zero")
+    for at, reason in enumerate(wrong):
+        failure = Failure(FailureKind.TEMPLATE, f"prompt of step 'x': {reason}")
+        save(store, run_id, msgspec.structs.replace(failed(at), failure=failure))
+    assert store.reader.failures(run_id) == [
+        FailureGroup("template", "prompt of step 'x': division by zero", 2),
+        FailureGroup("template", "prompt of step 'x': no attribute 'a'", 1),
     ]
 
 
@@ -232,7 +255,7 @@ def test_failures_without_end_do_not_make_groups_without_end(store: Store) -> No
     save(store, run_id, *(failed(at, message=letter) for at, letter in enumerate(letters)))
     groups = store.reader.failures(run_id)
     assert len(groups) == FAILURE_GROUPS + 1
-    assert groups[0] == FailureGroup("other", "other reasons", 20)
+    assert groups[0] == FailureGroup("invalid", "other reasons", 20)
 
 
 def test_duplicate_keys_are_told_with_their_first_records(store: Store) -> None:
