@@ -159,3 +159,11 @@ def test_an_export_is_safe_where_the_spec_left_it_to_a_variable(
     assert gptflow("run", "spec.yaml", "--mock").code == 0
     exported = gptflow("export", "reviews", "--columns", "text", "--format", "csv")
     assert exported.out == f"text\n{wrote}\n"
+
+
+def test_a_header_without_rows_leaves_the_fields_alone(gptflow: Gptflow, folder: Path) -> None:
+    (folder / "none.csv").write_text("id,text\n")
+    changes = ("--set", "source.path=none.csv", "--set", "output.path=none.out.csv")
+    assert gptflow("run", "spec.yaml", "--mock", *changes).code == 0
+    assert (folder / "none.out.simulated.csv").read_text() == "label,apology\n"
+    assert gptflow("export", "reviews", "--format", "csv").out == "label,apology\n"
