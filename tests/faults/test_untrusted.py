@@ -706,6 +706,16 @@ def test_a_store_that_is_a_link_is_not_followed(project: Project) -> None:
     assert secret.read_text() == ""
 
 
+@echoing
+def test_a_folder_of_stores_that_is_a_link_is_followed(project: Project) -> None:
+    project.write("spec.yaml", ECHO)
+    elsewhere = project.folder / "elsewhere"
+    elsewhere.mkdir()
+    (project.folder / ".gptflow").symlink_to(elsewhere)
+    project.gptflow("run", "spec.yaml")
+    assert (elsewhere / "echo.db").is_file()
+
+
 @pytest.mark.parametrize(
     ("output", "why"),
     [
