@@ -157,7 +157,7 @@ class Caller:
                 )
                 if self._stopped:  # it was given in the very moment in which all was stopped
                     self._dispatcher.release(lease)
-                    raise RunStopped(self._stopped.message, hint=self._stopped.hint)
+                    raise self._stopped.again()
                 if self._outage.is_on and not is_probe:
                     self._dispatcher.release(lease)
                     continue
@@ -319,7 +319,7 @@ class Caller:
         )
         await self._backoff.wait(wait_s)
         if self._draining:  # the wait was cut short: not to try again, but to end
-            raise RunStopped(self._draining.message, hint=self._draining.hint)
+            raise self._draining.again()
 
 
 def _is_gone(verdict: Verdict, outcome: Outcome) -> bool:

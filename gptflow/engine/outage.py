@@ -131,7 +131,7 @@ class Outage:
             RunStopped: `stop` was called.
         """
         if self._stopped:
-            raise RunStopped(self._stopped.message, hint=self._stopped.hint)
+            raise self._stopped.again()
         turn = asyncio.get_running_loop().create_future()
         self._held.append(turn)
         await turn
@@ -168,7 +168,7 @@ class Outage:
         while self._held:
             turn = self._held.popleft()
             if not turn.done():
-                turn.set_exception(RunStopped(reason.message, hint=reason.hint))
+                turn.set_exception(reason.again())
 
     async def _probe(self, message: str) -> None:
         """Lets one call try, at growing intervals. Tells of the outage only if it lasts."""
