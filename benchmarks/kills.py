@@ -60,6 +60,7 @@ class Kill:
     def exit_codes(self, *, has_asked: bool) -> set[int]:
         """What the process may end with."""
         codes = {128 + number for number in self.signals}
+        codes |= {-number for number in self.signals[1:]}  # it comes when the command is over
         if self.signals[0] is signal.SIGKILL or not has_asked:
             return {-number for number in self.signals} | codes
         return codes
