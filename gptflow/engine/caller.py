@@ -293,10 +293,7 @@ class Caller:
             active=self._active,
             in_service=lambda: self._pool.in_service(self._clock.now(), lease.model),
         )
-        if self._outage.excuses(absence, active=self._active):
-            return True
-        fault = outcome if isinstance(outcome, TransportFault) else None
-        return bool(fault and self._outage.is_there and tries.spare(fault, self._attempts))
+        return self._outage.excuses(absence, active=self._active)
 
     async def _back_off(
         self, call: Call, lease: Lease, verdict: Verdict, outcome: Outcome, tries: Tries

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gptflow.engine.attempt import FaultKind, TransportFault
+from gptflow.engine.attempt import TransportFault
 from gptflow.engine.keys import Lease
 from gptflow.engine.verdicts import Verdict, VerdictKind
 from gptflow.records import FailureKind
@@ -16,7 +16,7 @@ MOST_STOPS = 3
 class Tries:
     """The attempts of one call. Most calls need one, and keep nothing."""
 
-    __slots__ = ("_charged_at", "_fruitless", "_spared", "_stops", "_told", "avoid", "sent")
+    __slots__ = ("_charged_at", "_fruitless", "_stops", "_told", "avoid", "sent")
 
     def __init__(self) -> None:
         self.sent = 0
@@ -27,8 +27,6 @@ class Tries:
         self._fruitless: dict[FailureKind, int] = {}
         """Attempts that cost money or time for nothing, by what they failed as."""
         self._told: list[str] = []
-        self._spared = False
-        """Whether the last attempt that it may have was given once more."""
         self._stops = 0
 
     @property
@@ -47,16 +45,6 @@ class Tries:
         """Whether the fault is that of this process, which stood still, and to be passed over."""
         self._stops += fault.was_stopped
         return fault.was_stopped and self._stops <= MOST_STOPS
-
-    def spare(self, fault: TransportFault, attempts: int) -> bool:
-        """Whether the last attempt is given once more, as its connection broke.
-
-        The server may just have gone: whether it has, the next attempt will show.
-        """
-        if self._spared or fault.kind is not FaultKind.BROKEN or self.charged + 1 < attempts:
-            return False
-        self._spared = True
-        return True
 
     @property
     def history(self) -> tuple[str, ...]:
@@ -78,4 +66,3 @@ class Tries:
     def forgive(self, since: float) -> None:
         """Takes the charges back from a moment on: it was an outage, and no fault of the call."""
         self._charged_at = [moment for moment in self._charged_at if moment < since]
-        self._spared = False
