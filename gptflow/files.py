@@ -10,6 +10,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk says, wherever it is said, that is no bug of a program."""
 
 
+def real(path: Path) -> Path:
+    """Where a path leads. Unlike `resolve` this takes a link that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names of new files durable.
 

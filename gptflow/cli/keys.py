@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from gptflow.cli.options import debug_option
+from gptflow.cli.stream import print_result
 from gptflow.engine.config import find_config
 from gptflow.engine.probe import KeyReport, probe_keys
 from gptflow.errors import ConfigError
@@ -55,7 +56,7 @@ def command(config: Path | None, ask: str | None, *, as_json: bool) -> int:
         click.echo(showable(note), err=True)
     reports = asyncio.run(probe_keys(found.keys, ask=ask))
     if as_json:
-        click.echo(showable_json(_json(reports)))
+        print_result(showable_json(_json(reports)) + "\n")
     else:
         click.echo(showable(f"{found.origin}: {_count(reports)}\n"))
         click.echo(showable("\n".join([*_table(reports), *_reasons(reports)])))

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gptflow.cli.options import debug_option, set_option, spec_argument
+from gptflow.cli.stream import print_result
 from gptflow.errors import SpecError
 from gptflow.runner.prepare import prepare
 from gptflow.runner.words import counted
@@ -46,7 +47,7 @@ def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
             }
             for problem in problems
         ]
-        click.echo(showable_json(json.dumps(rows, ensure_ascii=False, indent=1)))
+        print_result(showable_json(json.dumps(rows, ensure_ascii=False, indent=1)) + "\n")
         return 2 if problems else 0
     steps, fields = counted(len(plan.steps), "step"), ", ".join(plan.fields) or "none"
     click.echo(showable(f"{spec}: no problems ({steps}, fields: {fields})"))

@@ -11,6 +11,7 @@ import msgspec
 from jinja2 import TemplateError, Undefined, UndefinedError
 
 from gptflow.errors import DataError, SpecError
+from gptflow.files import real
 from gptflow.pipeline.examples import numbered, read_examples
 from gptflow.pipeline.extract.extractor import Extractor, build
 from gptflow.pipeline.extract.invalid import BadExtractor
@@ -29,7 +30,6 @@ from gptflow.pipeline.texts import (
     near_file,
     spec_text,
 )
-from gptflow.spec.guard import real
 from gptflow.spec.model import (
     AnyExtractor,
     ChoiceExtractor,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from jinja2 import TemplateNotFound
 
+from gptflow.files import real
 from gptflow.pipeline.size_limit import MAX_PROMPT_CHARS
-from gptflow.spec.guard import real
 
 
 class TooLarge(ValueError):

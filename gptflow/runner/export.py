@@ -9,9 +9,9 @@ from typing import BinaryIO
 from gptflow.data.sinks.sink import open_sink, output_format_of
 from gptflow.data.sinks.whole import WholeFile
 from gptflow.errors import GptflowError, OutputError, UsageError
+from gptflow.files import real
 from gptflow.pipeline.extract.invalid import listed
 from gptflow.records import RowStatus
-from gptflow.spec.guard import real
 from gptflow.spec.load import read_spec
 from gptflow.spec.model import OutputFormat
 from gptflow.spec.node import MapNode, Sheet, data_of

@@ -15,13 +15,13 @@ from gptflow.data.sources.source import Source, first_columns, open_source
 from gptflow.data.survey import Survey
 from gptflow.engine.config import Config
 from gptflow.errors import DataError, SpecError, UsageError
+from gptflow.files import real
 from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
 from gptflow.runner.price import Prices, unpriced
 from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.spec.companion import companions, simulated_path
-from gptflow.spec.guard import real
 from gptflow.spec.load import Draft, read_spec
 from gptflow.spec.model import Spec
 from gptflow.spec.paths import resolve_output, resolve_source

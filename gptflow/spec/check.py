@@ -12,9 +12,10 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, get_args
 
+from gptflow.files import real
 from gptflow.spec.companion import companions
 from gptflow.spec.expectation import either
-from gptflow.spec.guard import CONFIG, foreign_links, is_of_system, own_files, real
+from gptflow.spec.guard import CONFIG, foreign_links, is_of_system, own_files
 from gptflow.spec.model import RESERVED_NAMES, OutputFormat, SourceFormat
 from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.parameters import HINTS
@@ -218,11 +219,7 @@ class _FileChecker:
             self._add(place, f"'{self._shown(output)}' is read as source", hint)
             return
         # realpath, unlike resolve, takes a link that leads to itself.
-        taken = [
-            path
-            for path in companions(output)
-            if Path(os.path.realpath(path)) in self._source_files
-        ]
+        taken = [path for path in companions(output) if real(path) in self._source_files]
         if taken:
             written, read = self._shown(output), self._shown(taken[0])
             message = f"a run that writes '{written}' also writes '{read}', which is read as source"

@@ -6,12 +6,12 @@ files are its data; what nobody takes for data is refused, by whatever link it i
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gptflow.files import real
 from gptflow.spec.companion import companions
 from gptflow.spec.origin import KeyPath
 
@@ -25,11 +25,6 @@ _KEY_NAME = re.compile(
 )
 _API_KEY_NAME = re.compile(r"API_?KEY", re.IGNORECASE)
 _SECRET_PLACES = (("notify", "lark", "hook"), ("notify", "lark", "secret"))
-
-
-def real(path: Path) -> Path:
-    """Where a path leads. Unlike `resolve` this takes a link that leads to itself."""
-    return Path(os.path.realpath(path))
 
 
 def is_of_system(path: Path) -> bool:

@@ -7,7 +7,7 @@ import os.path
 from collections.abc import Iterable
 from pathlib import Path
 
-from gptflow.spec.guard import real
+from gptflow.files import real
 from gptflow.spec.model import Spec
 
 STANDARD_INPUT = "-"

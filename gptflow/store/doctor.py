@@ -283,8 +283,9 @@ def _save(path: Path, new: Path, damaged: Path, sound: Sound) -> Repair:
         connection.execute("COMMIT")
         runs, rows, replies = _counts(connection)
         (last,) = connection.execute("SELECT coalesce(max(call_id), 0) FROM calls").fetchone()
-    lost_replies = max(last, _paid(path)) - replies
-    return Repair(damaged, runs, rows, replies, lost_rows, lost_replies)
+    # Each of the two may be a number that is damaged itself; neither can be below what was saved.
+    had = min((count for count in (last, _paid(path)) if count >= replies), default=replies)
+    return Repair(damaged, runs, rows, replies, lost_rows, had - replies)
 
 
 def _counts(connection: sqlite3.Connection) -> tuple[int, int, int]:

@@ -76,7 +76,8 @@ def unfinished(path: Path) -> str | None:
 def refuse_unfinished(path: Path) -> None:
     """Raises StoreCorrupt if a repair of the store did not come to its end.
 
-    Also where nothing but the damaged store of a repair is left: a new one would pay for all again.
+    Also where nothing is left but the damaged store of a repair, or the copy of one that was lost
+    under a run: a new one would pay for all again.
     """
     if unfinished(path) is not None:
         raise StoreCorrupt(
@@ -85,13 +86,23 @@ def refuse_unfinished(path: Path) -> None:
         )
     if path.exists():
         return
-    left = sorted(path.parent.glob(f"{glob.escape(path.stem)}.damaged-*{glob.escape(path.suffix)}"))
-    if left:
+    if copies := _called(path, "rescued"):
+        raise StoreCorrupt(
+            f"there is no store {path}, but what it held is kept beside it: {copies[-1].name}",
+            hint=f"--store {copies[-1]}  goes on from there; to begin anew, move it to another "
+            "folder",
+        )
+    if left := _called(path, "damaged-"):
         raise StoreCorrupt(
             f"there is no store {path}, but a damaged one is kept beside it: {left[-1].name}",
             hint=f"gptflow doctor --store {left[-1]} --repair  saves what can be read of it; "
             "to begin anew, move it to another folder",
         )
+
+
+def _called(path: Path, word: str) -> list[Path]:
+    """The files beside NAME.db that are called NAME.WORD*.db, in the order of their names."""
+    return sorted(path.parent.glob(f"{glob.escape(path.stem)}.{word}*{glob.escape(path.suffix)}"))
 
 
 def _keep(old: Path, kept: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gptflow.errors import StoreError
+from gptflow.files import real
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 """See proc(5). Elsewhere than under Linux there is none, and every disk counts as local."""
@@ -31,7 +32,7 @@ def followed(store: Path) -> Path:
     """
     if not os.path.islink(store):  # noqa: PTH114  # Path.is_symlink raises where it cannot tell
         return store
-    file = Path(os.path.realpath(store))
+    file = real(store)
     if os.path.islink(file):  # noqa: PTH114  # as above
         raise StoreError(
             f"the store {store} is a link that leads back to itself",
@@ -52,7 +53,7 @@ def filesystem_of(path: Path, mountinfo: Path = MOUNTINFO) -> str:
     """The kind of file system, such as `ext4`, that the file is or will be on; '' if unknown."""
     with suppress(OSError):
         lines = mountinfo.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        return _kind_at(Path(os.path.realpath(path)), lines)
+        return _kind_at(real(path), lines)
     return ""
 
 

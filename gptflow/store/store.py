@@ -71,6 +71,10 @@ ON CONFLICT (run_id, model) DO UPDATE SET
 """
 _SAVE_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)"
 _SET_STATUS = "UPDATE ledger SET status = ? WHERE row_id = ?"
+_NO_WAL = (
+    "the store {path} is on {kind}: it is written with a rollback journal, which is safe there and"
+    " slower; --store FILE puts it on a local disk"
+)
 
 
 class Store:
@@ -297,12 +301,6 @@ def _make_folder(path: Path) -> None:
             f"the folder of the store {path} cannot be made: {error}",
             hint="choose another place with --store FILE",
         ) from error
-
-
-_NO_WAL = (
-    "the store {path} is on {kind}: it is written with a rollback journal, which is safe there and"
-    " slower; --store FILE puts it on a local disk"
-)
 
 
 def _open_database(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gptflow.errors import UsageError
-from gptflow.files import sync_folder
+from gptflow.files import real, sync_folder
 from gptflow.wrapper.answer_log import unwritable
 from gptflow.wrapper.round_line import Answer, Asked, Item, answers_in, is_just, line_of
 
@@ -39,7 +39,7 @@ class RoundFiles:
         """
         if not isinstance(fout, str | os.PathLike) or not os.fspath(fout):
             raise UsageError(f"fout is {fout!r}", hint="name the file of the answers: out.jsonl")
-        self.fout = Path(os.path.realpath(fout))
+        self.fout = real(fout)
         self.rest = self.fout.with_name(f".{self.fout.name}.rest")
         if self.fout.exists() and not self.fout.is_file():
             kind = "a folder" if self.fout.is_dir() else "not a regular file"

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from gptflow.errors import OutputError, UsageError
-from gptflow.files import sync_folder
+from gptflow.files import real, sync_folder
 from gptflow.flock import flock_holder
 from gptflow.spec.companion import part_path
 
@@ -39,7 +39,7 @@ class WholeFile:
         Raises:
             UsageError: the output cannot be written there, or another writer is at it.
         """
-        self.path = Path(os.path.realpath(output))
+        self.path = real(output)
         self.part = part_path(self.path)
         if self.path.exists() and not self.path.is_file():
             kind = "a folder" if self.path.is_dir() else "not a regular file"
