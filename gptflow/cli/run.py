@@ -24,6 +24,7 @@ from gptflow.runner.progress import choose_display
 from gptflow.runner.runner import Runner, RunOptions
 from gptflow.runner.server import ServerChoice
 from gptflow.runner.summary import RunSummary
+from gptflow.spec.parallelism import MODES, Mode
 from gptflow.spec.showable import showable, showable_json
 
 
@@ -38,6 +39,17 @@ from gptflow.spec.showable import showable, showable_json
     type=click.Choice(["failed", "truncated"]),
     help="Ask again the rows that failed, or whose reply was cut off.",
 )
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="Where the work runs, in place of the spec's parallelism.mode.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many threads, processes or Ray actors, in place of parallelism.workers.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @debug_option
@@ -49,6 +61,8 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     *,
     fresh: bool,
     retry: Literal["failed", "truncated"] | None,
+    mode: Mode | None,
+    workers: int | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -62,10 +76,12 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     gptflow run pipelines/label.yaml --set source.limit=20 --set model.name=gpt-4o
     gptflow run pipelines/label.yaml --local
     gptflow run pipelines/label.yaml --retry failed
+    gptflow run pipelines/label.yaml --mode process --workers 4
     gptflow run pipelines/label.yaml --json | jq .cost_usd
     """
     if fresh and retry:
         raise click.UsageError("--fresh and --retry exclude each other")
+    overrides = (*overrides, *_parallelism(mode, workers))
     prepared = prepare(spec, choice, overrides=overrides)
     display = choose_display(sys.stderr, quiet=quiet)
     summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
@@ -77,6 +93,12 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     else:
         print_report(report(summary, again))
     return summary.exit_code
+
+
+def _parallelism(mode: Mode | None, workers: int | None) -> list[str]:
+    """The two options as the --set that they are short for."""
+    given = {"mode": mode, "workers": workers}
+    return [f"parallelism.{name}={value}" for name, value in given.items() if value is not None]
 
 
 def _json(summary: RunSummary) -> str:

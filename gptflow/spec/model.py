@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -29,13 +29,16 @@ from gptflow.spec.extractor import (
 from gptflow.spec.limits import LimitsSpec
 from gptflow.spec.notify import LarkSpec, NotifySpec, Occasion
 from gptflow.spec.origin import Origin
+from gptflow.spec.parallelism import MODES, BatchSpec, Mode, ParallelismSpec, RaySpec, WorkersRange
 from gptflow.spec.part import FIELD_NAME, RESERVED_NAMES, FileRef, Name, SpecModel
 
 __all__ = [
     "EXTRACTOR_KINDS",
     "FIELD_NAME",
+    "MODES",
     "RESERVED_NAMES",
     "AnyExtractor",
+    "BatchSpec",
     "ChoiceExtractor",
     "Example",
     "Extractor",
@@ -45,6 +48,7 @@ __all__ = [
     "Labels",
     "LarkSpec",
     "LimitsSpec",
+    "Mode",
     "ModelSpec",
     "Name",
     "NotifySpec",
@@ -53,6 +57,7 @@ __all__ = [
     "OutputFormat",
     "OutputSpec",
     "ParallelismSpec",
+    "RaySpec",
     "RegexExtractor",
     "Sample",
     "SchemaExtractor",
@@ -62,6 +67,7 @@ __all__ = [
     "SpecModel",
     "StepSpec",
     "TextExtractor",
+    "WorkersRange",
 ]
 
 
@@ -238,16 +244,6 @@ class StepSpec(SpecModel):
         return {name: long_form(extractor) for name, extractor in value.items()}
 
 
-class ParallelismSpec(SpecModel):
-    """How wide to run."""
-
-    mode: Literal["async"] = Field(default="async", description="Where the workers live.")
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
-        default="auto",
-        description="Calls in flight; auto finds out how many go well.",
-    )
-
-
 OutputFormat = Literal["jsonl", "json", "csv"]
 
 
@@ -298,7 +294,7 @@ class Spec(SpecModel):
         examples=[[{"name": "label", "prompt": "Label this review: {{ text }}"}]],
     )
     parallelism: ParallelismSpec = Field(
-        default_factory=ParallelismSpec, description="How wide to run."
+        default_factory=ParallelismSpec, description="How wide to run, and where."
     )
     limits: LimitsSpec = Field(
         default_factory=LimitsSpec, description="What a call and a run may take."
