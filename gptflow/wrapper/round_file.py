@@ -39,7 +39,7 @@ class RoundFiles:
         """
         if not isinstance(fout, str | os.PathLike) or not os.fspath(fout):
             raise UsageError(f"fout is {fout!r}", hint="name the file of the answers: out.jsonl")
-        self.fout = real(fout)
+        self.fout = real(Path(fout))
         self.rest = self.fout.with_name(f".{self.fout.name}.rest")
         if self.fout.exists() and not self.fout.is_file():
             kind = "a folder" if self.fout.is_dir() else "not a regular file"
