@@ -43,14 +43,6 @@ class LedgerDigest:
         return blake2b(self._keys.digest() + self._records.digest(), digest_size=16).hexdigest()
 
 
-def ledger_digest(rows: Iterable[LedgerRow]) -> str:
-    """The digest of a source's rows, to compare with RunRecord.ledger_digest on resume."""
-    digest = LedgerDigest()
-    for chunk in chunks(rows):
-        digest.add(chunk)
-    return digest.hexdigest()
-
-
 def chunks(rows: Iterable[LedgerRow], size: int = CHUNK) -> Iterator[list[LedgerRow]]:
     """The rows in lists of at most `size`."""
     iterator = iter(rows)

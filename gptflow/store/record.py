@@ -79,7 +79,7 @@ class RunRecord(RunDraft, frozen=True, kw_only=True):
     stop_reason: str
     output_digest: str
     ledger_digest: str
-    """Equal to `ledger_digest(rows)` as long as the source's rows are the same."""
+    """The LedgerDigest of the source's rows: the same as long as they are."""
     rows: int
     columns: tuple[str, ...]
     """The columns of the source."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gptflow.records import Call, Failure, FailureKind, Reply, RowResult, RowStatus, Usage
+from gptflow.store.ledger import LedgerDigest
 from gptflow.store.record import LedgerRow, RunDraft
 from gptflow.store.store import Store
 
@@ -19,6 +20,12 @@ def key(name: object) -> bytes:
 def rows(*names: object) -> list[LedgerRow]:
     """A ledger whose records are every second one of the source."""
     return [(position, 2 * position, key(name)) for position, name in enumerate(names)]
+
+
+def digest_of(ledger: list[LedgerRow]) -> str:
+    digest = LedgerDigest()
+    digest.add(ledger)
+    return digest.hexdigest()
 
 
 def draft(plan: str = "plan", server: str = "") -> RunDraft:

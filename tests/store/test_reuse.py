@@ -9,11 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from gptflow.errors import DataError
-from gptflow.store.ledger import ledger_digest
 from gptflow.store.record import LedgerRow, RowCounts
 from gptflow.store.reuse import WORTH_ROWS, SharedRows
 from gptflow.store.store import REUSE_CHUNK, Store
-from tests.store.conftest import call, done, draft, failed, key, reply, rows, save
+from tests.store.conftest import call, digest_of, done, draft, failed, key, reply, rows, save
 
 
 def begin(store: Store, *names: object, plan: str = "plan", server: str = "") -> int:
@@ -104,7 +103,7 @@ def test_a_run_begins_with_the_rows_of_another_and_with_what_that_has_done(store
     assert [row.position for row in store.reader.pending(second)] == [1, 2]
     run = store.reader.run(second)
     assert run is not None
-    assert run.ledger_digest == ledger_digest([*rows("a", "b"), (2, 0, rows("new")[0][2])])
+    assert run.ledger_digest == digest_of([*rows("a", "b"), (2, 0, rows("new")[0][2])])
 
 
 def test_a_run_of_another_plan_shares_rows_but_not_what_was_done(store: Store) -> None:

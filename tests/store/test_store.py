@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from gptflow.errors import DataError, StoreCorrupt, StoreError
-from gptflow.store.ledger import CHUNK, ledger_digest
+from gptflow.store.ledger import CHUNK
 from gptflow.store.record import LedgerRow, RowCounts, RunStatus, Surveyed
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
-from tests.store.conftest import call, done, draft, failed, key, reply, rows, save
+from tests.store.conftest import call, digest_of, done, draft, failed, key, reply, rows, save
 
 
 def test_a_new_store_makes_its_folder(path: Path) -> None:
@@ -44,15 +44,15 @@ def test_columns_are_asked_for_after_the_last_row(store: Store) -> None:
 
 def test_the_ledger_digest_tells_other_rows_apart(store: Store) -> None:
     run = store.begin_run(draft(), rows("a", "b"))
-    assert run.ledger_digest == ledger_digest(rows("a", "b"))
-    assert run.ledger_digest != ledger_digest(rows("b", "a"))
-    assert run.ledger_digest != ledger_digest(rows("a", "b", "c"))
-    assert run.ledger_digest != ledger_digest([(0, 0, key("a")), (1, 7, key("b"))])
+    assert run.ledger_digest == digest_of(rows("a", "b"))
+    assert run.ledger_digest != digest_of(rows("b", "a"))
+    assert run.ledger_digest != digest_of(rows("a", "b", "c"))
+    assert run.ledger_digest != digest_of([(0, 0, key("a")), (1, 7, key("b"))])
 
 
 def test_the_ledger_digest_does_not_depend_on_how_rows_are_cut(store: Store) -> None:
     names = range(CHUNK + 1)
-    assert store.begin_run(draft(), rows(*names)).ledger_digest == ledger_digest(rows(*names))
+    assert store.begin_run(draft(), rows(*names)).ledger_digest == digest_of(rows(*names))
 
 
 def test_a_source_that_breaks_leaves_no_run_and_no_rows(store: Store, path: Path) -> None:
