@@ -33,6 +33,18 @@ steps:
 output: {path: out/labels.jsonl}
 """
 
+REVIEWS = """
+name: reviews
+source: {path: reviews.jsonl}
+model: {name: gpt-4o-mini, temperature: 0}
+steps:
+  - name: label
+    prompt: "Label review {{ number }}."
+    extract: {label: text}
+output: {path: out/labels.jsonl}
+"""
+"""One question about each row of numbers; tests add their limits and parallelism at its end."""
+
 REPLIES = [
     {"match": "^Label .*bad", "text": "It is negative."},
     {"match": "^Label", "text": "It is positive."},

@@ -18,21 +18,12 @@ import pytest
 from gptflow.cli.main import main
 from tests.faults.crashes import LAUNCHER
 from tests.faults.disks import unreadable
-from tests.project import Project, serving
+from tests.project import REVIEWS, Project, serving
 
 ROWS = 120
 CONCURRENCY = 8
-SPEC = f"""
-name: reviews
-source: {{path: reviews.jsonl}}
-model: {{name: gpt-4o-mini, temperature: 0}}
-steps:
-  - name: label
-    prompt: "Label review {{{{ number }}}}. {{{{ text }}}}"
-    extract: {{label: text}}
-parallelism: {{concurrency: {CONCURRENCY}}}
-output: {{path: out/labels.jsonl}}
-"""
+SPEC = REVIEWS.replace("number }}.", "number }}. {{ text }}")
+SPEC += f"parallelism: {{concurrency: {CONCURRENCY}}}\n"
 STORE = Path(".gptflow/reviews.db")
 LOG = Path(".gptflow/reviews.db-wal")
 NOTHING_THERE = ("is an empty file", "is still empty", "the store has no run", "no store .gptf")

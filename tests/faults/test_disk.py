@@ -23,21 +23,12 @@ import pytest
 
 from gptflow.store.store import Store
 from tests.faults.disks import failing_syncs, obey_permissions, small_disk
-from tests.project import Project, serving
+from tests.project import REVIEWS, Project, serving
 
 ROWS = 150
 CONCURRENCY = 8
-SPEC = f"""
-name: reviews
-source: {{path: reviews.jsonl}}
-model: {{name: gpt-4o-mini, temperature: 0}}
-steps:
-  - name: label
-    prompt: "Label review {{{{ number }}}}. {{{{ text }}}}"
-    extract: {{label: text}}
-parallelism: {{concurrency: {CONCURRENCY}}}
-output: {{path: out/labels.jsonl}}
-"""
+SPEC = REVIEWS.replace("number }}.", "number }}. {{ text }}")
+SPEC += f"parallelism: {{concurrency: {CONCURRENCY}}}\n"
 
 
 @pytest.fixture

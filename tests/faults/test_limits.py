@@ -18,21 +18,10 @@ from gptflow.runner.prepare import prepare
 from gptflow.runner.runner import Runner, RunOptions
 from gptflow.runner.server import ServerChoice
 from gptflow.runner.summary import RunSummary
-from tests.project import Project, serving
-
-SPEC = """
-name: reviews
-source: {path: reviews.jsonl}
-model: {name: gpt-4o-mini, temperature: 0}
-steps:
-  - name: label
-    prompt: "Label review {{ number }}."
-    extract: {label: text}
-output: {path: out/labels.jsonl}
-"""
+from tests.project import REVIEWS, Project, serving
 
 
-def fill(project: Project, rows: int, spec: str = SPEC) -> None:
+def fill(project: Project, rows: int, spec: str = REVIEWS) -> None:
     project.write("spec.yaml", spec)
     project.write_rows([{"number": number} for number in range(rows)])
 
@@ -55,7 +44,7 @@ def answered(project: Project) -> Counter[str]:
 def test_a_command_ends_when_its_time_is_over_and_the_same_goes_on(tmp_path: Path) -> None:
     with serving(tmp_path, {"latency": "50ms", "reply": "echo"}) as project:
         rows = 1200
-        fill(project, rows, SPEC + "parallelism: {concurrency: 4}\n")
+        fill(project, rows, REVIEWS + "parallelism: {concurrency: 4}\n")
         said = project.gptflow("run", "spec.yaml", "--set", "limits.wall_s=3", code=3)
         ended = len(answered(project))
         assert 0 < ended < rows
@@ -75,7 +64,7 @@ def test_calls_that_hang_are_waited_for_and_not_tried_again(tmp_path: Path) -> N
     failures = [{"name": "hang", "after": 3}]
     with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
         limits = "limits: {wall_s: 2, timeout_s: 3}\nparallelism: {concurrency: 8}\n"
-        fill(project, 20, SPEC + limits)
+        fill(project, 20, REVIEWS + limits)
         stopped = work(project)
         assert (stopped.done, stopped.failed, stopped.exit_code) == (3, 0, 3)
         assert stopped.wall_s < 60
@@ -95,7 +84,7 @@ def test_what_only_waits_ends_at_once_when_the_time_is_over(
 ) -> None:
     scenario = {"reply": "echo", "failures": [{**failure, "after": 3}]}
     with serving(tmp_path, scenario) as project:
-        fill(project, 20, SPEC + "limits: {wall_s: 2}\n")
+        fill(project, 20, REVIEWS + "limits: {wall_s: 2}\n")
         stopped = work(project)
         assert "limits.wall_s is reached" in str(stopped.message)
         assert (stopped.done, stopped.failed, stopped.exit_code) == (3, 0, 3)
@@ -110,7 +99,7 @@ REJECTED = {"failures": {"context_length_exceeded": 0.15}, "reply": "echo", "lat
 def test_a_run_stops_when_too_large_a_share_of_its_rows_fails(tmp_path: Path) -> None:
     with serving(tmp_path, REJECTED) as project:
         limits = "limits: {failed_rows: 5%}\nparallelism: {concurrency: 8}\n"
-        fill(project, 400, SPEC + limits)
+        fill(project, 400, REVIEWS + limits)
         said = project.gptflow("run", "spec.yaml", code=3)
         asked = len(project.asked())
         assert 50 <= asked < 50 + 3 * 8
@@ -131,7 +120,7 @@ def test_a_run_stops_when_too_large_a_share_of_its_rows_fails(tmp_path: Path) ->
 def test_rows_that_are_asked_again_have_not_failed_yet(tmp_path: Path) -> None:
     failures = [{"name": "context_length_exceeded", "match": "[37]", "first": 4}]
     with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
-        fill(project, 60, SPEC + "limits: {failed_rows: 3}\nparallelism: {concurrency: 1}\n")
+        fill(project, 60, REVIEWS + "limits: {failed_rows: 3}\nparallelism: {concurrency: 1}\n")
         stopped = work(project)
         assert "limits.failed_rows is reached: 4 rows failed, 3 allowed" in str(stopped.message)
         assert (stopped.exit_code, stopped.failed) == (3, 4)
@@ -153,7 +142,7 @@ def test_many_rows_that_are_refused_before_the_first_answer_comes_fail_alone(
 ) -> None:
     refused = {"failures": {"context_length_exceeded": 0.3}, "reply": "echo", "latency": "1s"}
     with serving(tmp_path, refused) as project:
-        fill(project, 64, SPEC + "parallelism: {concurrency: 64}\n")
+        fill(project, 64, REVIEWS + "parallelism: {concurrency: 64}\n")
         summary = work(project)
         assert summary.exit_code == 1
         assert summary.failed >= 10
@@ -162,7 +151,7 @@ def test_many_rows_that_are_refused_before_the_first_answer_comes_fail_alone(
 def test_a_stop_for_failed_rows_is_listed_with_its_run(tmp_path: Path) -> None:
     failures = [{"name": "context_length_exceeded", "match": "review 2"}]
     with serving(tmp_path, {"reply": "echo", "failures": failures}) as project:
-        fill(project, 10, SPEC + "limits: {failed_rows: 0}\nparallelism: {concurrency: 1}\n")
+        fill(project, 10, REVIEWS + "limits: {failed_rows: 0}\nparallelism: {concurrency: 1}\n")
         assert work(project).exit_code == 3
         said = project.gptflow("runs")
         assert "  stopped: " in said
@@ -178,7 +167,7 @@ REPLY = "0123456789" * 4
 
 
 def priced(limit_usd: float, lanes: int) -> str:
-    spec = SPEC.replace("temperature: 0", "temperature: 0, max_tokens: 50")
+    spec = REVIEWS.replace("temperature: 0", "temperature: 0, max_tokens: 50")
     prices = "{gpt-4o-mini: {input: 0, output: 1000}}"
     limits = f"limits: {{cost_usd: {limit_usd}, prices: {prices}}}\n"
     return f"{spec}{limits}parallelism: {{concurrency: {lanes}}}\n"

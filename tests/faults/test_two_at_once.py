@@ -17,20 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import Project, serving
+from tests.project import REVIEWS, Project, serving
 
 ROWS = 40
-SPEC = """
-name: reviews
-source: {path: reviews.jsonl}
-model: {name: gpt-4o-mini, temperature: 0}
-steps:
-  - name: label
-    prompt: "Label review {{ number }}."
-    extract: {label: text}
-parallelism: {concurrency: 4}
-output: {path: out/labels.jsonl}
-"""
+SPEC = REVIEWS + "parallelism: {concurrency: 4}\n"
 
 
 @pytest.fixture

@@ -5,19 +5,9 @@ import shlex
 
 import pytest
 
-from tests.journeys.conftest import Project
+from tests.project import REVIEWS, Project
 
-SPEC = """
-name: reviews
-source: {path: reviews.jsonl}
-model: {name: gpt-4o-mini, temperature: 0}
-steps:
-  - name: label
-    prompt: "Label review {{ number }}."
-    extract: {label: text}
-limits: {prices: {gpt-4o-mini: {input: 0, output: 3}}}
-output: {path: out/labels.jsonl}
-"""
+SPEC = REVIEWS + "limits: {prices: {gpt-4o-mini: {input: 0, output: 3}}}\n"
 REPLY = {"reply": {"text": "0123456789" * 4}}
 """Ten tokens: $0.00003."""
 REJECTING = {"failures": [{"name": "context_length_exceeded"}]}
