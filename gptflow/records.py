@@ -67,6 +67,8 @@ class Call(msgspec.Struct, frozen=True):
     """Path below the base URL."""
     timeout_s: float | None = None
     """Deadline for one attempt, in place of the key's or the engine's. Part of no hash."""
+    prompt_tokens: int | None = None
+    """An estimate, where the messages are not at hand: a worker elsewhere has them."""
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -18,6 +18,8 @@ class Response(msgspec.Struct, frozen=True):
     """Looked up in lower case. Reading one may raise ValueError where a server sends bytes that
     are not text: use `limits.header`."""
     body: bytes
+    reply: Reply | None = None
+    """What is in the body, where whoever has received it has read it already."""
 
 
 class FaultKind(StrEnum):

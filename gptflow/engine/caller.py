@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -44,7 +44,6 @@ from gptflow.records import Call, Failure, Reply
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
-BYTES_PER_TOKEN = 4
 LONGEST_NAMED_WAIT_S = 600.0
 """The longest wait before the next attempt of a call, whatever the server asks for: so a call takes
 at most its attempts times this and the deadline of an attempt."""
@@ -62,11 +61,8 @@ _UNAVAILABLE = frozenset({502, 503, 504, *range(520, 530)})
 """A gateway without its server, a server that loads its model, or one that has too much to do."""
 
 
-class Sender(Protocol):
-    """What a caller needs of a client."""
-
-    async def send(self, key: KeyEntry, endpoint: str, body: bytes) -> Outcome:
-        """One attempt."""
+Send = Callable[[KeyEntry], Awaitable[Outcome]]
+"""One attempt to send a call with a key, from wherever its messages are."""
 
 
 class CallLimits(NamedTuple):
@@ -93,14 +89,12 @@ class Caller:
 
     def __init__(
         self,
-        sender: Sender,
         pool: KeyPool,
         dispatcher: Dispatcher,
         clock: Clock,
         emit: Callable[[Event], None],
         limits: CallLimits,
     ) -> None:
-        self._sender = sender
         self._pool = pool
         self._dispatcher = dispatcher
         self._clock = clock
@@ -138,14 +132,17 @@ class Caller:
         self._dispatcher.close()
         self._outage.close()
 
-    async def answer(self, call: Call, body: bytes, prefer: str | None) -> Reply | Lost:
-        """The reply to a call whose request has this body, or why there will be none.
+    async def answer(
+        self, call: Call, send: Send, prompt_tokens: int, prefer: str | None
+    ) -> Reply | Lost:
+        """The reply to a call, or why there will be none. `prompt_tokens`: estimated.
 
         Raises:
             RunStopped: no call can be answered any more.
+            Exception: what `send` raises: the attempt and its lease count for nothing.
         """
         tries = Tries()
-        tokens = _tokens_asked(call, body)
+        tokens = prompt_tokens + _longest_reply(call)
         self._active += 1
         try:
             while True:
@@ -161,21 +158,21 @@ class Caller:
                 if self._outage.is_on and not is_probe:
                     self._dispatcher.release(lease)
                     continue
-                answer = await self._try(call, body, lease, tries, is_probe=is_probe)
+                answer = await self._try(call, send, lease, tries, is_probe=is_probe)
                 if answer is not None:
                     return answer
         finally:
             self._active -= 1
 
     async def _try(
-        self, call: Call, body: bytes, lease: Lease, tries: Tries, *, is_probe: bool
+        self, call: Call, send: Send, lease: Lease, tries: Tries, *, is_probe: bool
     ) -> Reply | Lost | None:
         """Sends once. None: the call goes on."""
         if lease.key.name not in self.answered:
             self.answered[lease.key.name] = 0
             self._emit(KeyUsed(lease.key.name))
         began = self._clock.now()
-        result, outcome = await self._attempt(lease, call, body)
+        result, outcome = await self._attempt(lease, call, send)
         tries.sent += 1
         if isinstance(result, Reply):
             self._settle_reply(lease, result, outcome)
@@ -209,14 +206,14 @@ class Caller:
         return None
 
     async def _attempt(
-        self, lease: Lease, call: Call, body: bytes
+        self, lease: Lease, call: Call, send: Send
     ) -> tuple[Reply | Verdict, Outcome]:
         """Sends, and judges what came."""
         key = lease.key if call.timeout_s is None else _hurried(lease.key, call.timeout_s)
         judged: tuple[Reply | Verdict, Outcome] | None = None
         self.in_flight += 1
         try:
-            outcome = await self._sender.send(key, call.endpoint, body)
+            outcome = await send(key)
             result = self._read(outcome)
             if isinstance(result, Verdict):
                 judged = _scrubbed(lease, result, outcome)
@@ -233,7 +230,7 @@ class Caller:
             return judge_fault(outcome)
         if outcome.status not in _SUCCESSES:
             return judge_response(outcome, self._clock.wall())
-        reply = wire.decode(outcome.body)
+        reply = outcome.reply or wire.decode(outcome.body)
         if isinstance(reply, Flaw):
             return judge_flaw(reply, outcome, self._clock.wall())
         return reply
@@ -331,15 +328,14 @@ def _is_unreached(outcome: Outcome) -> bool:
     return isinstance(outcome, TransportFault) and outcome.kind is FaultKind.CONNECT
 
 
-def _tokens_asked(call: Call, body: bytes) -> int:
-    """What a provider will charge a call to the key's tokens per minute, roughly.
+def _longest_reply(call: Call) -> int:
+    """The tokens that a provider charges for a reply before it has one.
 
-    OpenAI counts the prompt, estimated from its characters, and max_tokens, before it has a reply:
-    https://platform.openai.com/docs/guides/rate-limits
+    OpenAI counts max_tokens beside the prompt: https://platform.openai.com/docs/guides/rate-limits
     """
     params = call.params
     longest = params.get("max_completion_tokens") or params.get("max_tokens") or 0
-    return len(body) // BYTES_PER_TOKEN + (longest if isinstance(longest, int) else 0)
+    return longest if isinstance(longest, int) else 0
 
 
 @functools.lru_cache(maxsize=1000)

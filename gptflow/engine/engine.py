@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Literal, Self
 
 from gptflow.engine import wire
-from gptflow.engine.caller import Caller, CallLimits, Lost
+from gptflow.engine.caller import Caller, CallLimits, Lost, Outcome, Send
 from gptflow.engine.clock import Clock
 from gptflow.engine.config import Config, KeyEntry, load_config
 from gptflow.engine.dispatch import Dispatcher, no_key_left
@@ -21,6 +21,7 @@ from gptflow.engine.watch import ConfigWatch
 from gptflow.errors import CallFailed, ConfigError, RunStopped
 from gptflow.records import Call, Failure, FailureKind, Reply
 
+BYTES_PER_TOKEN = 4
 MOST_IN_FLIGHT = 1024
 """The most calls at a time where the engine finds out itself how many go well."""
 
@@ -80,7 +81,6 @@ class Engine:
             self._pool, clock, in_flight, config.origin, on_no_key=self._no_key_left
         )
         self._caller = Caller(
-            self._client,
             self._pool,
             self._dispatcher,
             clock,
@@ -163,7 +163,9 @@ class Engine:
         if not self._is_lost:
             self._pause.end()
 
-    async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
+    async def ask(
+        self, call: Call, *, prefer: str | None = None, send: Send | None = None
+    ) -> Reply:
         """The model's reply.
 
         Waits as long as all keys rest. Cancelling it gives its key back.
@@ -171,17 +173,22 @@ class Engine:
         Args:
             call: the question.
             prefer: name of the key that the conversation is on (`Reply.key_name`).
+            send: who sends the call, whose messages are not here; `call.prompt_tokens` is given.
 
         Raises:
             CallFailed: there is no reply, and will be none.
             RunStopped: no call can be answered: no key is left, or the machine is at fault.
+            Exception: what `send` raises.
         """
-        try:
-            body = wire.encode(call)
-        except UnicodeEncodeError:
-            message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
-            raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
-        answer = await self._caller.answer(call, body, prefer)
+        if send is not None:
+            answer = await self._caller.answer(call, send, call.prompt_tokens or 0, prefer)
+        else:
+            try:
+                body = wire.encode(call)
+            except UnicodeEncodeError:
+                message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
+                raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
+            answer = await self._answer(call, body, prefer)
         if isinstance(answer, Lost):
             raise CallFailed(answer.failure, answer.reply)
         return answer
@@ -198,7 +205,7 @@ class Engine:
                 AuthenticationError, APITimeoutError, APIConnectionError ...
         """
         try:
-            answer = await self._caller.answer(call, wire.encode(call), prefer)
+            answer = await self._answer(call, wire.encode(call), prefer)
         except RunStopped as stopped:
             is_ordered = self._ordered is not None and self._ordered.message == stopped.message
             if is_ordered or self._caller.last_loss is None:
@@ -213,6 +220,12 @@ class Engine:
         for told in answer.failure.history:
             error.add_note(told)
         raise error
+
+    async def _answer(self, call: Call, body: bytes, prefer: str | None) -> Reply | Lost:
+        async def send(key: KeyEntry) -> Outcome:
+            return await self._client.send(key, call.endpoint, body)
+
+        return await self._caller.answer(call, send, len(body) // BYTES_PER_TOKEN, prefer)
 
     def _emit(self, event: Event) -> None:
         """Tells who listens. A listener that fails must not cost a lease, or end a pause."""

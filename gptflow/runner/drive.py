@@ -1,4 +1,4 @@
-"""Driving a worker: while it works, the screen is kept fresh, signals and limits are heeded."""
+"""Driving the lanes: while they work, the screen is kept fresh, signals and limits are heeded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gptflow.records import RowStatus
 from gptflow.runner.budget import Budget, Reached
 from gptflow.runner.display import Display
 from gptflow.runner.interrupt import Interruption
+from gptflow.runner.lanes import Lanes
 from gptflow.runner.tally import Tally
 from gptflow.runner.width import Width
-from gptflow.runner.worker import Worker
 
 REFRESH_S = 0.25
 
@@ -32,7 +32,7 @@ class Drained(Protocol):
 
 
 async def drive(
-    worker: Worker,
+    lanes: Lanes,
     engine: Drained,
     width: Width,
     *,
@@ -40,15 +40,15 @@ async def drive(
     tally: Tally,
     interruption: Interruption,
 ) -> None:
-    """Lets a worker work to its end, or to where `interruption` ends it.
+    """Lets the lanes work to their end, or to where `interruption` ends it.
 
     Raises:
         RunStopped: no call can be answered any more.
     """
-    work = asyncio.ensure_future(worker.run(width))
+    work = asyncio.ensure_future(lanes.run(width))
 
     def drain() -> None:
-        worker.drain()
+        lanes.drain()
         engine.drain(RunStopped("the run was interrupted"))
         display.draining(engine.in_flight)
 
@@ -67,7 +67,7 @@ async def drive(
 class _Draining:
     """The end of a run that has reached a limit; not of one that was interrupted before."""
 
-    worker: Worker
+    lanes: Lanes
     engine: Drained
     display: Display
     interruption: Interruption
@@ -77,7 +77,7 @@ class _Draining:
         """Drains the run, once."""
         if self.interruption.signal is None and not self.has_begun:
             self.has_begun = True
-            self.worker.drain()
+            self.lanes.drain()
             self.engine.drain(reached.stop)
             self.display.draining(self.engine.in_flight, reached.limit)
 
@@ -85,7 +85,7 @@ class _Draining:
 @asynccontextmanager
 async def within(
     budget: Budget,
-    worker: Worker,
+    lanes: Lanes,
     engine: Drained,
     display: Display,
     interruption: Interruption,
@@ -98,7 +98,7 @@ async def within(
     Raises:
         RunStopped: the limit.
     """
-    draining = _Draining(worker, engine, display, interruption)
+    draining = _Draining(lanes, engine, display, interruption)
 
     async def watch() -> None:
         draining.begin(await budget.fall())
@@ -111,7 +111,7 @@ async def within(
     budget.look()
     if budget.reached:
         raise budget.conclude()
-    worker.on_result = count
+    lanes.on_result = count
     left_s = budget.left_s
     alarm = left_s and asyncio.get_running_loop().call_later(left_s, budget.expire)
     watching = asyncio.ensure_future(watch())

@@ -16,7 +16,7 @@ from gptflow.errors import CallFailed, GptflowError, RowFailed
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
-from gptflow.runner.worker import Archive
+from gptflow.runner.desk import Archive
 
 LONGEST_S = 2.0
 CLOCK_EVERY = 64

@@ -91,7 +91,7 @@ class Purse:
 
     def quote(self, call: Call) -> Quote:
         """What a call's price hangs on."""
-        prompt_tokens = estimate_tokens(call.messages)
+        prompt_tokens = _prompt_tokens(call)
         price = self._prices[call.model]
         return Quote(call.step, call.model, price, prompt_tokens, _most_tokens(call))
 
@@ -157,9 +157,14 @@ def untold(call: Call, reply: Reply) -> Usage | None:
     if told.prompt_tokens is not None and told.completion_tokens is not None:
         return None
     return Usage(
-        estimate_tokens(call.messages) if told.prompt_tokens is None else 0,
+        _prompt_tokens(call) if told.prompt_tokens is None else 0,
         _text_tokens(reply) if told.completion_tokens is None else 0,
     )
+
+
+def _prompt_tokens(call: Call) -> int:
+    known = call.prompt_tokens
+    return estimate_tokens(call.messages) if known is None else known
 
 
 def _text_tokens(reply: Reply) -> int:

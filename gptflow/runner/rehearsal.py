@@ -9,11 +9,12 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any
 
+from gptflow.engine.caller import Send
 from gptflow.pipeline.extract.example import example_reply
 from gptflow.pipeline.identity import digest_of
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Call, Reply
-from gptflow.runner.worker import Asker
+from gptflow.runner.desk import Asker
 
 
 class Rehearsal:
@@ -45,12 +46,14 @@ class _NotingAsker:
         self._engine = engine
         self._asked = asked
 
-    async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
+    async def ask(
+        self, call: Call, *, prefer: str | None = None, send: Send | None = None
+    ) -> Reply:
         digest = digest_of([call.model, call.messages])
         asking = self._asked.setdefault(digest, [])
         asking.append(call.step)
         try:
-            return await self._engine.ask(call, prefer=prefer)
+            return await self._engine.ask(call, prefer=prefer, send=send)
         finally:
             asking.remove(call.step)
             if not asking:

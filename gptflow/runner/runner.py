@@ -15,6 +15,7 @@ from gptflow.records import Row
 from gptflow.runner.archive import RunArchive
 from gptflow.runner.begin import Beginning, Retry, begin
 from gptflow.runner.budget import Budget
+from gptflow.runner.desk import Asker, Desk
 from gptflow.runner.display import Display
 from gptflow.runner.drive import drive, within
 from gptflow.runner.events import Listener, fan_out
@@ -22,6 +23,7 @@ from gptflow.runner.first_calls import FirstCalls, heeded
 from gptflow.runner.forecast import Forecast, forecast
 from gptflow.runner.garbage import rare_collections
 from gptflow.runner.interrupt import Interruption
+from gptflow.runner.lanes import Lanes
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
@@ -31,10 +33,10 @@ from gptflow.runner.purse import Purse
 from gptflow.runner.rehearsal import Rehearsal
 from gptflow.runner.server import Server, open_server
 from gptflow.runner.summary import Ending, RunSummary
+from gptflow.runner.talk import Talk
 from gptflow.runner.tally import KeyShare, Tally
 from gptflow.runner.till import Till
 from gptflow.runner.width import Width
-from gptflow.runner.worker import Asker, Worker
 from gptflow.store.record import RunStatus
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
@@ -190,18 +192,19 @@ class Runner:
             self._tally.keys = lambda: _key_shares(engine)
             asker = _asker(engine, server.rehearsal)
             till = Till(purse, self._budget, asker, engine) if purse else None
-            worker = Worker(
-                prepared.plan,
-                till or asker,
+            desk = Desk(till or asker, archive, hear)
+            lanes = Lanes(
+                Talk(prepared.plan, desk.reply).converse,
+                desk,
                 archive,
                 self._first_calls.watch(self._pending_rows(store, beginning)),
                 hear,
             )
             gate = till or engine
-            kept = within(self._budget, worker, gate, self._display, self._interruption)
+            kept = within(self._budget, lanes, gate, self._display, self._interruption)
             async with heeded(self._first_calls, engine), kept:
                 await drive(
-                    worker,
+                    lanes,
                     gate,
                     _width(concurrency, engine, till),
                     display=self._display,

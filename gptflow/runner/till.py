@@ -6,12 +6,13 @@ import asyncio
 from collections import deque
 from typing import NamedTuple
 
+from gptflow.engine.caller import Send
 from gptflow.errors import CallFailed, RunStopped
 from gptflow.records import Call, Reply
 from gptflow.runner.budget import Budget
+from gptflow.runner.desk import Asker
 from gptflow.runner.drive import Drained
 from gptflow.runner.purse import Purse, Quote, Room
-from gptflow.runner.worker import Asker
 
 
 class _Waiter(NamedTuple):
@@ -59,7 +60,9 @@ class Till:
         self._fail(reason)
         self._engine.drain(reason)
 
-    async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
+    async def ask(
+        self, call: Call, *, prefer: str | None = None, send: Send | None = None
+    ) -> Reply:
         """The engine's reply, if there is room for the call.
 
         Raises:
@@ -69,7 +72,7 @@ class Till:
         quote = self._purse.quote(call)
         reserved_usd = await self._reserve(quote)
         try:
-            reply = await self._asker.ask(call, prefer=prefer)
+            reply = await self._asker.ask(call, prefer=prefer, send=send)
         except CallFailed as failed:
             if failed.reply is not None:
                 self._purse.pay(quote, failed.reply)

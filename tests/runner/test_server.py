@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import gptflow
+from gptflow.engine.caller import Send
 from gptflow.errors import ConfigError, UsageError
 from gptflow.pipeline.identity import digest_of
 from gptflow.records import Call, Reply, Usage
@@ -112,8 +113,10 @@ class Echo:
     def __init__(self, rehearsal: Rehearsal) -> None:
         self._rehearsal = rehearsal
 
-    async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
-        del prefer
+    async def ask(
+        self, call: Call, *, prefer: str | None = None, send: Send | None = None
+    ) -> Reply:
+        del prefer, send
         text = self._rehearsal.reply({"model": call.model, "messages": call.messages})
         return Reply(text, "stop", Usage(), call.model, b"")
 

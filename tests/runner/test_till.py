@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gptflow.engine.caller import Send
 from gptflow.errors import CallFailed, RunStopped
 from gptflow.records import Call, Failure, FailureKind, Reply, Usage
 from gptflow.runner.budget import Budget
@@ -32,8 +33,10 @@ class Server:
         self.in_flight = 0
         self.drained: RunStopped | None = None
 
-    async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
-        del call, prefer
+    async def ask(
+        self, call: Call, *, prefer: str | None = None, send: Send | None = None
+    ) -> Reply:
+        del call, prefer, send
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.asked.append(answer)
         self.in_flight += 1

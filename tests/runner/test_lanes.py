@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gptflow.data.replay import replay
+from gptflow.engine.caller import Send
 from gptflow.engine.wire import decode
 from gptflow.errors import CallFailed, DataError, RunStopped, StoreError
 from gptflow.records import (
@@ -22,11 +23,13 @@ from gptflow.records import (
 )
 from gptflow.runner.archive import RunArchive
 from gptflow.runner.begin import begin
+from gptflow.runner.desk import Desk
 from gptflow.runner.events import CallAnswered, RowEnded, RunEvent
+from gptflow.runner.lanes import MAX_UNCOMMITTED_BYTES, Lanes
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.prepare import Prepared
+from gptflow.runner.talk import Talk
 from gptflow.runner.width import Width
-from gptflow.runner.worker import MAX_UNCOMMITTED_BYTES, Worker
 from gptflow.store.reader import StoreReader
 from gptflow.store.store import Store
 from tests.runner.conftest import SPEC, Folder
@@ -67,7 +70,10 @@ class ScriptedAsker:
     in_flight: int = 0
     most_in_flight: int = 0
 
-    async def ask(self, call: Call, *, prefer: str | None = None) -> Reply:
+    async def ask(
+        self, call: Call, *, prefer: str | None = None, send: Send | None = None
+    ) -> Reply:
+        assert send is None
         self.calls.append(call)
         self.preferred.append(prefer)
         self.in_flight += 1
@@ -84,7 +90,7 @@ class ScriptedAsker:
 
 
 class Bench:
-    """A run in a store, and a worker on it."""
+    """A run in a store, and lanes to work on it."""
 
     def __init__(
         self,
@@ -101,13 +107,10 @@ class Bench:
         self.taken = 0
         pending = store.reader.pending(self.run.run_id)
         rows = replay(prepared.source, pending, prepared.spec.source.id_columns)
-        self.worker = Worker(
-            prepared.plan,
-            asker,
-            archive(store, self.run),
-            self._counted(rows),
-            self._hear,
-        )
+        kept = archive(store, self.run)
+        desk = Desk(asker, kept, self._hear)
+        talk = Talk(prepared.plan, desk.reply)
+        self.lanes = Lanes(talk.converse, desk, kept, self._counted(rows), self._hear)
 
     def _hear(self, event: RunEvent) -> None:
         self.events.append(event)
@@ -120,7 +123,7 @@ class Bench:
 
     def work(self, concurrency: int = 4) -> list[RowResult]:
         """Works to the end; the rows' results as another process would read them right then."""
-        run_coroutine(asyncio.wait_for(self.worker.run(Width.fixed(concurrency)), 20))
+        run_coroutine(asyncio.wait_for(self.lanes.run(Width.fixed(concurrency)), 20))
         return self.results()
 
     def results(self) -> list[RowResult]:
@@ -289,10 +292,10 @@ def test_a_stop_lets_what_is_in_flight_end_and_takes_no_further_row(
     folder.write_texts(*texts(40))
     asker = ScriptedAsker()
     bench = Bench(folder.prepare(ONE_STEP), store, asker)
-    bench.on_event = bench.worker.drain
+    bench.on_event = bench.lanes.drain
     results = bench.work(4)
     assert len(results) == len(asker.calls) == bench.taken < 12
-    assert bench.worker.in_flight == 0
+    assert bench.lanes.in_flight == 0
 
 
 def test_a_run_that_must_stop_stores_what_is_in_flight_and_says_why(
@@ -379,11 +382,11 @@ def test_cancelling_leaves_the_rows_in_flight_pending(folder: Folder, store: Sto
     bench = Bench(folder.prepare(ONE_STEP), store, asker)
 
     async def work_until_cancelled() -> None:
-        work = asyncio.ensure_future(bench.worker.run(Width.fixed(10)))
+        work = asyncio.ensure_future(bench.lanes.run(Width.fixed(10)))
         asker.on_call = lambda: asker.in_flight == 9 and work.cancel()
         await work
 
     with pytest.raises(asyncio.CancelledError):
         run_coroutine(work_until_cancelled())
     assert bench.results() == []
-    assert bench.worker.in_flight == asker.in_flight == 0
+    assert bench.lanes.in_flight == asker.in_flight == 0
