@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from gptflow.mock.batch.api import BatchApi
+from gptflow.mock.batch.form import Form
 from gptflow.mock.failure.model import JSON, Header
 from gptflow.mock.log import Arrival, LogEntry, entry_of
 from gptflow.mock.simulator import Answer, Incoming, Simulator
@@ -50,17 +52,25 @@ class MockApp:
         self._on_first = on_first
         self._listeners = listeners
         self._run_id = f"{time.time_ns():x}"
+        self._batches = BatchApi(simulator, self._run_id)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         began_s = time.monotonic()
-        content = await _received(receive)
+        form = _form(scope)
+        content = await _received(receive, form)
         if content is None:
             return
-        incoming = Incoming(scope["method"], scope["path"], _bearer(scope["headers"]), content)
+        incoming = _incoming(scope, content)
         arrival = self._arrive()
         try:
-            answer = self._simulator.answer(incoming, began_s, arrival.unix_s, arrival.in_flight)
+            if self._batches.is_for(incoming.path):
+                moment = self._simulator.moment(began_s, arrival.unix_s, arrival.in_flight)
+                answer = self._batches.answer(incoming, form, moment)
+            else:
+                answer = self._simulator.answer(
+                    incoming, began_s, arrival.unix_s, arrival.in_flight
+                )
             answered = await self._deliver(answer, arrival.number, scope, receive, send)
         finally:
             self.stats.in_flight -= 1
@@ -121,22 +131,45 @@ class MockApp:
             listen(entry)
 
 
-async def _received(receive: Receive) -> bytes | None:
-    """The body of the request, or None if the client left while sending it."""
+def _incoming(scope: Scope, content: bytes) -> Incoming:
+    key = _header(scope, b"authorization")
+    scheme, _, token = key.partition(" ")
+    return Incoming(
+        scope["method"],
+        scope["path"],
+        token.strip() if scheme.lower() == "bearer" else "",
+        content,
+        scope["query_string"].decode("latin-1"),
+    )
+
+
+def _form(scope: Scope) -> Form | None:
+    """What takes the body of an upload."""
+    content_type = _header(scope, b"content-type")
+    return Form(content_type) if content_type.startswith("multipart/") else None
+
+
+async def _received(receive: Receive, form: Form | None) -> bytes | None:
+    """The body of the request, or None if the client left while sending it.
+
+    A form takes it, if there is one; then the body is empty.
+    """
     parts = []
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        parts.append(message["body"])
+        if form is not None:
+            form.feed(message["body"])
+        else:
+            parts.append(message["body"])
         if not message["more_body"]:
             return b"".join(parts)
 
 
-def _bearer(headers: list[Header]) -> str:
-    """The key, or an empty text."""
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.decode("latin-1").partition(" ")
-            return token.strip() if scheme.lower() == "bearer" else ""
+def _header(scope: Scope, wanted: bytes) -> str:
+    """The value of a header, or an empty text."""
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return str(value, "latin-1")
     return ""

@@ -44,6 +44,9 @@ class LogEntry(msgspec.Struct, frozen=True):
     completion_tokens: int
     answered: bool
     """Whether the whole answer was handed to the connection."""
+    method: str
+    lines: int | None
+    """The lines of an uploaded file, or of a batch that was created."""
 
 
 class RequestLog:
@@ -105,4 +108,6 @@ def entry_of(
         prompt_tokens=request.prompt_tokens if request and answer.completion_tokens else 0,
         completion_tokens=answer.completion_tokens,
         answered=answered,
+        method=incoming.method,
+        lines=answer.lines,
     )

@@ -141,6 +141,18 @@ class KeyRule(ScenarioPart):
     )
 
 
+class BatchRules(ScenarioPart):
+    """How the Batch API works. All of it has a default: without this part it serves, too."""
+
+    latency: Latency = Field(
+        default=Latency(fixed=0.2),
+        description="From the creation of a batch until it is completed.",
+    )
+    max_lines: int = Field(
+        default=50_000, ge=1, description="A batch of more lines fails its validation."
+    )
+
+
 class Scenario(ScenarioPart):
     """A simulated server. The same request gets the same reply, in whatever order they come."""
 
@@ -174,6 +186,9 @@ class Scenario(ScenarioPart):
     )
     slowdown: Slowdown | None = Field(
         default=None, description="How latency grows with the requests in flight."
+    )
+    batch: BatchRules = Field(
+        default=BatchRules(), description="How batches are served, and how they fail."
     )
     outages: list[Outage] = Field(
         default=[], description="Stretches of time in which connections are refused."

@@ -17,7 +17,7 @@ from gptflow.mock.failure.transport import TRANSPORT
 from gptflow.mock.limit import KINDS, Allowance, Refusal
 from gptflow.mock.reply import Replier, ReplyText, completion_of
 from gptflow.mock.request import BadRequestError, Endpoint, Request, questions, read_request
-from gptflow.mock.scenario import FailureRule, KeyRule, Scenario
+from gptflow.mock.scenario import BatchRules, FailureRule, KeyRule, Scenario
 from gptflow.mock.script import FailureScript
 
 _DEFAULT_LIMIT = 500
@@ -43,6 +43,8 @@ class Incoming(msgspec.Struct, frozen=True):
     key: str
     """The bearer token; empty if there is none."""
     body: bytes
+    query: str = ""
+    """What follows the question mark."""
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     status: int
     headers: list[Header]
-    body: bytes
+    body: bytes | bytearray
     latency_s: float = 0.0
     cut: Cut | None = None
     failure: str | None = None
@@ -70,6 +72,8 @@ class Answer(msgspec.Struct, frozen=True):
     """What was asked, if it could be understood."""
     completion_tokens: int = 0
     """What the answer bills beside the prompt; 0 for a failure."""
+    lines: int | None = None
+    """How many lines there are in a file that came, or in a batch that begins."""
 
 
 class Simulator:
@@ -85,17 +89,33 @@ class Simulator:
         self._first_s: float | None = None
         """When the first request came."""
 
-    def answer(self, incoming: Incoming, now_s: float, unix_s: float, in_flight: int) -> Answer:
-        """The answer to a request. `now_s` never runs backwards; `in_flight` counts the others."""
+    @property
+    def seed(self) -> int:
+        """What decides all that is drawn."""
+        return self._scenario.seed
+
+    @property
+    def batch_rules(self) -> BatchRules:
+        """How batches are served."""
+        return self._scenario.batch
+
+    def moment(self, now_s: float, unix_s: float, in_flight: int) -> Moment:
+        """Now; the first one begins the time of the scenario."""
         if self._first_s is None:
             self._first_s = now_s
-        moment = Moment(now_s, unix_s, now_s - self._first_s, in_flight)
+        return Moment(now_s, unix_s, now_s - self._first_s, in_flight)
+
+    def owner(self, key: str) -> str:
+        """What shares files, batches and limits: the key's organization, or the key."""
+        return _owner(self._scenario.keys.get(key), key)
+
+    def answer(self, incoming: Incoming, now_s: float, unix_s: float, in_flight: int) -> Answer:
+        """The answer to a request. `now_s` never runs backwards; `in_flight` counts the others."""
+        moment = self.moment(now_s, unix_s, in_flight)
         try:
             endpoint = _endpoint(incoming)
-            if incoming.key == "":
-                return _refused(401, _NO_KEY, None, None)
-            if endpoint is None:
-                return self._models(incoming.key, moment)
+            if incoming.key == "" or endpoint is None:
+                return self.refusal(incoming.key, moment) or self._models(incoming.key)
             return self._serve(read_request(endpoint, incoming.key, incoming.body), moment)
         except BadRequestError as bad:
             status = {"unknown_url": 404, "method_not_supported": 405}.get(bad.code or "", 400)
@@ -111,6 +131,17 @@ class Simulator:
         told = allowance.headers(rule.headers, moment.unix_s) if allowance else []
         if refusal is not None:
             return self._limit(request, rule, refusal, told, moment)
+        return self._reply_to(request, moment, told)
+
+    def line(self, endpoint: Endpoint, key: str, body: bytes, moment: Moment) -> Answer:
+        """The answer to one line of a batch: as to a request, but for the limits of the key."""
+        try:
+            request = read_request(endpoint, key, body)
+            return self._reply_to(request, moment, [])
+        except BadRequestError as bad:
+            return _refused(400, bad.message, bad.param, bad.code)
+
+    def _reply_to(self, request: Request, moment: Moment, told: list[Header]) -> Answer:
         failing = self._failures.next_for(request, moment.since_s)
         if failing is not None:
             return self._spoil(failing, request, moment, told)
@@ -219,15 +250,21 @@ class Simulator:
             requested=refusal.requested,
         )
 
-    def _models(self, key: str, moment: Moment) -> Answer:
-        """The models there are for a key; or how the key fails, if it does so in all it asks."""
+    def refusal(self, key: str, moment: Moment) -> Answer | None:
+        """How the key fails, if it does so in all it asks."""
+        if not key:
+            return _refused(401, _NO_KEY, None, None)
         rule = self._scenario.keys.get(key)
         name = rule.failure if rule else None
         if rule is None and self._scenario.unknown_keys == "refuse":
             name = "invalid_api_key"
-        if name in _OF_ALL_REQUESTS:
-            answer = self._fail(name, _listing(key), moment)
-            return msgspec.structs.replace(answer, request=None)
+        if name not in _OF_ALL_REQUESTS:
+            return None
+        return msgspec.structs.replace(self._fail(name, _listing(key), moment), request=None)
+
+    def _models(self, key: str) -> Answer:
+        """The models there are for a key."""
+        rule = self._scenario.keys.get(key)
         names = (rule and rule.models) or self._scenario.models or ["simulated"]
         listed = [{"id": n, "object": "model", "created": 0, "owned_by": "gptflow"} for n in names]
         body = msgspec.json.encode({"object": "list", "data": listed})
@@ -297,6 +334,10 @@ def _masked(key: str) -> str:
     return f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 16 else "*" * 8
 
 
+def _owner(rule: KeyRule | None, key: str) -> str:
+    return f"organization {rule.organization}" if rule and rule.organization else f"key {key}"
+
+
 class _Allowances:
     """What each key that has limits may still ask; keys of one organization share it."""
 
@@ -311,8 +352,7 @@ class _Allowances:
         rule = self._rules.get(request.key)
         if rule is None:
             return None
-        owner = f"organization {rule.organization}" if rule.organization else f"key {request.key}"
-        place = owner, request.model if rule.per == "model" else ""
+        place = _owner(rule, request.key), request.model if rule.per == "model" else ""
         if place not in self._by_owner:
             kind = KINDS[rule.window]
             requests, tokens = (

@@ -40,7 +40,9 @@ class Line:
         self._transport = transport
         self._receive = receive
 
-    async def send(self, status: int, headers: list[Header], body: bytes, cut: Cut) -> bool:
+    async def send(
+        self, status: int, headers: list[Header], body: bytes | bytearray, cut: Cut
+    ) -> bool:
         """Send as much as the cut allows, and return when the client has left or has it all.
 
         True: the whole answer was handed to the connection.
@@ -92,5 +94,5 @@ def _head(status: int, headers: list[Header], body_bytes: int, framing: Framing)
     return b"\r\n".join([*lines, b"", b""])
 
 
-def _framed(content: bytes, framing: Framing) -> bytes:
+def _framed(content: bytes | bytearray, framing: Framing) -> bytes | bytearray:
     return b"%x\r\n%s\r\n" % (len(content), content) if framing is Framing.CHUNKED else content

@@ -1,0 +1,1 @@
+"""The Files and Batch APIs of the simulated server."""

@@ -1,0 +1,101 @@
+"""A batch: what it is to do, how far it is, and how the API tells that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from gptflow.mock.batch.shelf import StoredFile
+from gptflow.mock.request import Endpoint
+
+ENDED = frozenset({"failed", "completed", "expired", "cancelled"})
+"""The states that a batch never leaves."""
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """A batch at work or done."""
+
+    id: str
+    owner: str
+    key: str
+    endpoint: Endpoint
+    input: StoredFile
+    created_at: int
+    expires_at: int
+    metadata: dict[str, str] | None
+    output_lasts_s: int | None = None
+    """After that the files that it writes expire."""
+    status: str = "validating"
+    moments: dict[str, int] = msgspec.field(default_factory=dict)
+    """When it came into each of its later states, in Unix time."""
+    errors: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    model: str | None = None
+    enqueued_tokens: int = 0
+    """What it counts for the limit of its organization, while it is not ended."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    cancelled: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    """Set when its end was asked for."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing about it will change any more."""
+        return self.status in ENDED
+
+    def turn(self, status: str, unix_s: float) -> None:
+        """Come into a state."""
+        self.status = status
+        self.moments[f"{status}_at"] = int(unix_s)
+
+    def wire(self) -> dict[str, Any]:
+        """The batch as the API tells it."""
+        return {
+            "id": self.id,
+            "object": "batch",
+            "endpoint": f"/v1/{self.endpoint}",
+            "model": self.model,
+            "errors": {"object": "list", "data": self.errors} if self.errors else None,
+            "input_file_id": self.input.id,
+            "completion_window": "24h",
+            "status": self.status,
+            "output_file_id": self.output_file_id,
+            "error_file_id": self.error_file_id,
+            "created_at": self.created_at,
+            **{name: self.moments.get(name) for name in _MOMENTS[:2]},
+            "expires_at": self.expires_at,
+            **{name: self.moments.get(name) for name in _MOMENTS[2:]},
+            "request_counts": {
+                "total": self.total,
+                "completed": self.completed,
+                "failed": self.failed,
+            },
+            "usage": self._usage(),
+            "metadata": self.metadata,
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        return {
+            "input_tokens": self.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": self.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+_MOMENTS = (
+    "in_progress_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+)
