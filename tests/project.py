@@ -15,6 +15,8 @@ from typing import Any
 from gptflow.mock.log import LogEntry
 from gptflow.mock.scenario import Scenario
 from gptflow.mock.server import MockServer
+from gptflow.spec.load import read_spec
+from gptflow.spec.model import Spec
 
 SPEC = """
 name: reviews
@@ -117,6 +119,14 @@ class Project:
         asked = [str(entry.user) for entry in self.requests]
         self.requests.clear()
         return asked
+
+
+def loaded(path: str | Path) -> Spec:
+    """A spec that has no problems."""
+    draft = read_spec(path)
+    assert draft.problems == []
+    assert draft.spec is not None
+    return draft.spec
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gptflow.errors import SpecError, UsageError
+from gptflow.errors import UsageError
 from gptflow.spec.check import file_problems, model_problems, name_problems
 from gptflow.spec.environment import Expanded, expand
 from gptflow.spec.expectation import found
@@ -46,31 +46,6 @@ class Draft:
     """Whether the spec's source is the file's, and not a stand-in for one that is wrong."""
 
 
-def load_spec(
-    path: str | Path,
-    *,
-    overrides: Sequence[str] = (),
-    values: Mapping[str, Any] | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> Spec:
-    """Reads and checks a spec.
-
-    Args:
-        path: the file.
-        overrides: `path=value` each, the value in YAML, as --set has them.
-        values: the same from Python: plain data by dotted path. `overrides` win over them.
-        environ: in place of the process's environment.
-
-    Raises:
-        SpecError: with every problem, in the order of the file.
-        UsageError: there is no such file.
-    """
-    draft = read_spec(path, overrides=overrides, values=values, environ=environ)
-    if draft.spec is None or draft.problems:
-        raise SpecError(draft.problems)
-    return draft.spec
-
-
 def read_spec(
     path: str | Path,
     *,
@@ -80,7 +55,14 @@ def read_spec(
 ) -> Draft:
     """Reads a spec as far as it can be read, for callers who check more before they report.
 
-    Arguments are those of `load_spec`. Raises UsageError if there is no such file.
+    Args:
+        path: the file.
+        overrides: `path=value` each, the value in YAML, as --set has them.
+        values: the same from Python: plain data by dotted path. `overrides` win over them.
+        environ: in place of the process's environment.
+
+    Raises:
+        UsageError: there is no such file.
     """
     sheet, problems = _read_file(Path(path), str(path))
     if problems:

@@ -7,8 +7,8 @@ import pytest
 
 from gptflow.data.sources.source import Source, open_source
 from gptflow.errors import DataError
-from gptflow.spec.load import load_spec
 from gptflow.spec.model import SourceSpec, Spec, StepSpec
+from tests.project import loaded
 
 
 def opened(folder: Path, source: str, stdin: bytes = b"") -> Source:
@@ -16,7 +16,7 @@ def opened(folder: Path, source: str, stdin: bytes = b"") -> Source:
     path.write_text(
         f"name: x\nsource: {source}\nmodel: {{name: m}}\nsteps:\n  - {{name: a, prompt: hi}}\n"
     )
-    return open_source(load_spec(path), spool_folder=folder, stdin=io.BytesIO(stdin))
+    return open_source(loaded(path), spool_folder=folder, stdin=io.BytesIO(stdin))
 
 
 def texts(source: Source) -> list[str]:

@@ -10,7 +10,7 @@ from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Call, Failure, FailureKind, Fields, Reply, Row, Usage
-from gptflow.spec.load import load_spec
+from tests.project import loaded
 
 LABEL = """
   - name: label
@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan(steps: str, head: str = "model: {name: m, temperature: 0}") -> Plan:
     Path("spec.yaml").write_text(f"name: x\nsource: {{range: 1}}\n{head}\nsteps:{steps}")
-    return compile_plan(load_spec("spec.yaml"), columns=None)
+    return compile_plan(loaded("spec.yaml"), columns=None)
 
 
 def row(key: bytes = b"k" * 16, **columns: Any) -> Row:

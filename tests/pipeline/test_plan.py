@@ -9,7 +9,7 @@ from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
-from gptflow.spec.load import load_spec
+from tests.project import loaded
 
 SPEC = """\
 name: reviews
@@ -49,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plan(text: str = SPEC, server: str = "") -> Plan:
     Path("spec.yaml").write_text(text)
-    return compile_plan(load_spec("spec.yaml"), columns=["text"], server=server)
+    return compile_plan(loaded("spec.yaml"), columns=["text"], server=server)
 
 
 @pytest.mark.parametrize(

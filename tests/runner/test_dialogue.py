@@ -13,7 +13,7 @@ from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Call, Reply, Row, Usage
 from gptflow.runner.dialogue import Dialogue
-from gptflow.spec.load import load_spec
+from tests.project import loaded
 
 ROW = Row(position=0, record=0, key=b"k" * 16, ordinal=0, raw=b"{}", columns={})
 
@@ -32,7 +32,7 @@ def plan(tmp_path: Path) -> Plan:
     ]
     spec = {"name": "a", "source": {"range": 1}, "model": {"name": "m"}, "steps": steps}
     (tmp_path / "spec.yaml").write_text(json.dumps(spec))
-    return compile_plan(load_spec(tmp_path / "spec.yaml"), columns=[])
+    return compile_plan(loaded(tmp_path / "spec.yaml"), columns=[])
 
 
 async def turns_during(dialogue: Dialogue, text: str) -> int:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gptflow.spec.load import load_spec
 from gptflow.spec.model import Spec
 from gptflow.spec.paths import resolve_output, resolve_source, templates_folder
 from gptflow.spec.problems import Problem
+from tests.project import loaded
 
 Problems = Callable[..., list[Problem]]
 Load = Callable[..., Spec]
@@ -206,7 +206,7 @@ def test_a_spec_in_a_folder_may_write_beside_it_in_the_project(minimal: str, fol
     (folder / "pipelines").mkdir()
     path = folder / "pipelines" / "label.yaml"
     path.write_text(minimal + "output: {path: ../out/x.csv}\n")
-    assert resolve_output(load_spec(path)) == folder / "out/x.csv"
+    assert resolve_output(loaded(path)) == folder / "out/x.csv"
 
 
 def test_globs_give_sorted_files_and_a_literal_name_wins(

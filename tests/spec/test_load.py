@@ -11,10 +11,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import gptflow
 from gptflow.errors import SpecError, UsageError
-from gptflow.spec.load import MAX_BYTES, load_spec, read_spec
+from gptflow.spec.load import MAX_BYTES, read_spec
 from gptflow.spec.model import Spec
 from gptflow.spec.problems import Problem
+from tests.project import loaded
 
 Problems = Callable[..., list[Problem]]
 Load = Callable[..., Spec]
@@ -132,7 +134,7 @@ def test_loading_a_spec_with_problems_raises_them_all(minimal: str, folder: Path
     path = folder / "label.yaml"
     path.write_text(minimal + "x: 1\ny: 2\n")
     with pytest.raises(SpecError) as raised:
-        load_spec(path)
+        gptflow.load_spec(path)
     assert [problem.message for problem in raised.value.problems] == [
         "unknown key 'x'",
         "unknown key 'y'",
@@ -183,13 +185,13 @@ def test_files_of_windows_are_read(
 def test_a_missing_file_is_told_with_the_one_that_may_be_meant(folder: Path) -> None:
     (folder / "label.yaml").touch()
     with pytest.raises(UsageError, match=r"no file lable.yaml\nHint: did you mean label.yaml\?"):
-        load_spec("lable.yaml")
+        gptflow.load_spec("lable.yaml")
 
 
 @pytest.mark.parametrize("path", ["nowhere/x.yaml", "data", "x" * 300, "a\0b"])
 def test_what_is_no_file_is_told_kindly(path: str) -> None:
     with pytest.raises(UsageError):
-        load_spec(path)
+        gptflow.load_spec(path)
 
 
 def test_a_spec_travels_to_other_processes_with_its_places(load: Load) -> None:
@@ -206,13 +208,13 @@ def test_the_environment_is_the_processs_own_if_none_is_given(
 ) -> None:
     monkeypatch.setenv("RUN_NAME", "nightly")
     (folder / "label.yaml").write_text(minimal.replace("tiny", "${RUN_NAME}"))
-    assert load_spec("label.yaml").name == "nightly"
+    assert loaded("label.yaml").name == "nightly"
 
 
 def test_validating_imports_no_heavy_package(minimal: str, folder: Path) -> None:
     (folder / "label.yaml").write_text(minimal)
     script = (
-        "import sys; from gptflow.spec.load import load_spec; load_spec('label.yaml');"
+        "import sys; from gptflow.spec.load import read_spec; read_spec('label.yaml');"
         "print({'openai', 'jsonschema', 'jinja2', 'asyncio', 'rich'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
