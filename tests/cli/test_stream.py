@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gptflow.mock.scenario import Scenario
+from gptflow.mock.server import MockServer
 from tests.cli.conftest import Gptflow
 
 FULL = "standard output cannot be written: no space left on device\n"
@@ -41,6 +43,17 @@ def test_a_result_that_cannot_be_written_is_a_failure(
     ran: Path, command: str, place: str, words: str
 ) -> None:
     assert told(ran, f"{command} {place}") == (2, words + HINT)
+
+
+@pytest.mark.parametrize(("place", "words"), [(">/dev/full", FULL), (">&-", CLOSED)])
+@pytest.mark.parametrize("command", ["validate spec.yaml --json", "keys --json"])
+def test_findings_that_cannot_be_written_are_a_failure(
+    folder: Path, command: str, place: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with MockServer(Scenario()) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        assert told(folder, f"{command} {place}") == (2, words + HINT)
 
 
 @pytest.mark.parametrize("file_format", ["jsonl", "json", "csv"])

@@ -167,6 +167,10 @@ def test_a_store_that_is_lost_under_a_run_is_kept_beside(
     assert len(project.requests) < ROWS
     command = re.search(r"the same command with (--store \S+) goes on from there", said)
     assert command, said
+    if harm is remove_folder:  # the others leave something at the store's place
+        said = project.gptflow("run", "spec.yaml", "-q", code=2)
+        assert "there is no store .gptflow/reviews.db, but what it held is kept beside it" in said
+        assert f"Hint: {command[1]}  goes on from there" in said
     finish(project, *command[1].split())
     assert numbers(project) == list(range(ROWS))
 
