@@ -60,12 +60,34 @@ def _is_sound_reuse(row: Row) -> bool:
     return _is_number(row["row_id"]) and _is_number(row["result_id"])
 
 
+def _is_sound_batch(row: Row) -> bool:
+    """Whether this is a row of `batches`."""
+    texts = ("token", "status", "model", "digest", "key_name", "account", "file_id", "remote_id")
+    numbers = ("batch_id", "run_id", "calls")
+    return all(isinstance(row[name], str) for name in texts) and all(
+        _is_number(row[name]) for name in numbers
+    )
+
+
+def _is_sound_batch_call(row: Row) -> bool:
+    """Whether this is a row of `batch_calls`."""
+    return (
+        _is_number(row["line_id"])
+        and _is_number(row["batch_id"])
+        and _is_keys(row["call_key"], 1)
+        and isinstance(row["step"], str)
+        and isinstance(row["tokens"], int)
+    )
+
+
 SOUND: dict[str, Callable[[Row], bool]] = {
     "runs": _is_sound_run,
     "ledger": _is_sound_ledger_row,
     "results": _is_sound_result,
     "reused": _is_sound_reuse,
     "calls": _is_sound_call,
+    "batches": _is_sound_batch,
+    "batch_calls": _is_sound_batch_call,
 }
 """The tables that are saved. `usage` adds itself up again."""
 

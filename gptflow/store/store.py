@@ -16,6 +16,7 @@ import msgspec
 from gptflow.errors import StoreError
 from gptflow.files import sync_folder
 from gptflow.records import Call, Reply, RowResult, RowStatus, Usage
+from gptflow.store.batches import Batches
 from gptflow.store.connection import (
     DATABASE_ERRORS,
     connect_reader,
@@ -51,7 +52,7 @@ from gptflow.store.run import (
     set_running,
     tidy_runs,
 )
-from gptflow.store.writer import Writer
+from gptflow.store.writer import Write, Writer
 
 REUSE_CHUNK = 20_000
 """Positions whose results are copied in one transaction."""
@@ -142,6 +143,13 @@ class Store:
         reader = StoreReader(self.path)
         self._resources.callback(reader.close)
         return reader
+
+    @cached_property
+    def batches(self) -> Batches:
+        """What is with a provider's Batch API; read on the thread that asks for it first."""
+        batches = Batches(self.path, self._writer, self._clock)
+        self._resources.callback(batches.close)
+        return batches
 
     def begin_run(
         self,
@@ -241,12 +249,13 @@ class Store:
         estimated: Usage | None = None,
         *,
         stale: bool = False,
+        along: tuple[Write, ...] = (),
     ) -> asyncio.Future[None]:
         """Store a reply; the future resolves when it is on the disk, or raises StoreError.
 
         Cancelling the future cancels the waiting only. `estimated`: the tokens that its server did
         not tell, which are added up apart and become durable with it. `stale`: it was paid, and
-        is no answer to be found.
+        is no answer to be found. `along`: what else becomes durable with it.
         """
         usage = reply.usage
         if not stale:
@@ -268,10 +277,10 @@ class Store:
             reply.body,
         )
         if estimated is None:
-            return self._writer.submit((_SAVE_CALL, parameters))
+            return self._writer.submit((_SAVE_CALL, parameters), *along)
         tokens = (estimated.prompt_tokens or 0, estimated.completion_tokens or 0)
         estimate = (run_id, call.model, *tokens)
-        return self._writer.submit((_SAVE_CALL, parameters), (_ADD_ESTIMATE, estimate))
+        return self._writer.submit((_SAVE_CALL, parameters), (_ADD_ESTIMATE, estimate), *along)
 
     def save_result(self, run_id: int, result: RowResult) -> asyncio.Future[None]:
         """Store what became of a row; the future is that of `save_reply`.
