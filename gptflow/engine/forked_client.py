@@ -81,7 +81,7 @@ class ForkedClient:
         except TimeoutError:
             return faults.late(route, began=began, took_s=time.monotonic() - sent_at)
         except self._http.RequestError as error:
-            return self._fault_of(error, route)
+            return fault_of(error, route)
         except (ImportError, ValueError):  # of httpx, for a proxy that speaks SOCKS
             told = f"{route.proxy} cannot be used in a process that was forked"
             return TransportFault(FaultKind.PROXY, told)
@@ -89,38 +89,45 @@ class ForkedClient:
 
     def _through(self, proxy: Proxy | None) -> Any:
         if proxy not in self._by_proxy:
-            self._by_proxy[proxy] = self._connections(proxy)
+            timeout = self._http.Timeout(None, connect=self._routes.connect_s)
+            self._by_proxy[proxy] = open_connections(proxy, self._limits, timeout)
         return self._by_proxy[proxy]
 
-    def _connections(self, proxy: Proxy | None) -> Any:
-        login = (proxy.user, proxy.password.reveal()) if proxy and proxy.user else None
-        connections = openai.DefaultAsyncHttpxClient(
-            timeout=self._http.Timeout(None, connect=self._routes.connect_s),
-            limits=self._limits,
-            follow_redirects=False,
-            trust_env=False,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            verify=tls_context(os.environ),
-            proxy=self._http.Proxy(proxy.address, auth=login) if proxy else None,
-        )
-        unpacks = connections.headers["accept-encoding"]
-        connections.headers = {"accept-encoding": unpacks}
-        return connections
 
-    def _fault_of(self, error: Exception, route: Route) -> TransportFault:
-        """What httpx raised, in our words: its own text may show addresses, and even headers."""
-        cause = _first(error)
-        if isinstance(error, self._http.ConnectTimeout):
-            return faults.late_to_connect(route)
-        if isinstance(error, self._http.ProxyError) and str(error).startswith("407"):
-            return faults.denied(route)
-        if isinstance(error, self._http.ConnectError | self._http.ProxyError):
-            return _unconnected(cause, route)
-        if isinstance(error, self._http.RemoteProtocolError) and "illegal" in str(error):
-            return faults.not_http(route)
-        if isinstance(error, self._http.DecodingError):
-            return faults.broken("what came cannot be unpacked", route)
-        return faults.broken(_told(cause), route)
+def open_connections(proxy: Proxy | None, limits: Any, timeout: Any) -> Any:
+    """Connections through a proxy, or past any, by the HTTP library of openai.
+
+    The environment plays no part but by `proxies` and `trust`, and nothing is followed or kept.
+    """
+    login = (proxy.user, proxy.password.reveal()) if proxy and proxy.user else None
+    connections = openai.DefaultAsyncHttpxClient(
+        timeout=timeout,
+        limits=limits,
+        follow_redirects=False,
+        trust_env=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        verify=tls_context(os.environ),
+        proxy=http_library().Proxy(proxy.address, auth=login) if proxy else None,
+    )
+    unpacks = connections.headers["accept-encoding"]
+    connections.headers = {"accept-encoding": unpacks}
+    return connections
+
+
+def fault_of(error: Exception, route: Route) -> TransportFault:
+    """What httpx raised, in our words: its own text may show addresses, and even headers."""
+    http, cause = http_library(), _first(error)
+    if isinstance(error, http.ConnectTimeout):
+        return faults.late_to_connect(route)
+    if isinstance(error, http.ProxyError) and str(error).startswith("407"):
+        return faults.denied(route)
+    if isinstance(error, http.ConnectError | http.ProxyError):
+        return _unconnected(cause, route)
+    if isinstance(error, http.RemoteProtocolError) and "illegal" in str(error):
+        return faults.not_http(route)
+    if isinstance(error, http.DecodingError):
+        return faults.broken("what came cannot be unpacked", route)
+    return faults.broken(_told(cause), route)
 
 
 async def _read(response: Any) -> bytes:

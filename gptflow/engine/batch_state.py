@@ -1,0 +1,85 @@
+"""How a batch is, as its provider tells it, and what a refused request of its API means."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import msgspec
+
+from gptflow.engine.attempt import Response, TransportFault
+from gptflow.engine.config import KeyEntry
+from gptflow.engine.verdicts import Verdict, VerdictKind, judge_fault, judge_response
+
+NO_ROOM = "token_limit_exceeded"
+"""The code of a batch for which there is no room in the queue of its organization."""
+
+_ENDED = frozenset({"failed", "completed", "expired", "cancelled"})
+
+
+class ValidationError(NamedTuple):
+    """Why a batch was not begun."""
+
+    code: str
+    message: str
+    line: int | None
+    """Of its file, from 1; None where it is about the whole."""
+
+
+class BatchState(msgspec.Struct, frozen=True):
+    """A batch as its provider tells it."""
+
+    remote_id: str
+    status: str
+    """validating, in_progress, finalizing, cancelling; or one of those that it never leaves:
+    failed, completed, expired, cancelled."""
+    output_file_id: str = ""
+    error_file_id: str = ""
+    errors: tuple[ValidationError, ...] = ()
+    answered: int = 0
+    """Calls that have come to an end."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing about it will change any more."""
+        return self.status in _ENDED
+
+
+class ApiRefused(Exception):
+    """A request to the Batch API had no good answer; `verdict` says what that means.
+
+    Raised to be judged where it is asked, and never shown as it is.
+    """
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+def judged(key: KeyEntry, outcome: Response | TransportFault) -> Verdict:
+    """What an outcome means, without the key's secrets, which some proxies quote."""
+    if isinstance(outcome, TransportFault):
+        verdict = judge_fault(outcome)
+    else:
+        verdict = judge_response(outcome, time.time())
+    for secret in (key.api_key, *(value for _, value in key.headers)):
+        verdict = msgspec.structs.replace(verdict, message=secret.scrub(verdict.message))
+    return verdict
+
+
+def refusal(state: BatchState) -> Verdict | None:
+    """What it means that a batch was not begun: of the whole, None where single lines are at fault.
+
+    It is judged as the same error in the answer to a call would be.
+    """
+    whole = [error for error in state.errors if error.line is None]
+    if state.errors and not whole:
+        return None
+    first = whole[0] if whole else ValidationError("", "the provider gave no reason", None)
+    error = {"error": {"code": first.code, "message": first.message, "type": ""}}
+    return judge_response(Response(400, {}, msgspec.json.encode(error)), time.time())
+
+
+def is_passing(verdict: Verdict) -> bool:
+    """Whether the same request may do better later."""
+    return verdict.kind in (VerdictKind.RETRY, VerdictKind.REST)
