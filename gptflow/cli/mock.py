@@ -53,7 +53,7 @@ def command(scenario: Path | None, host: str, port: int, log: Path | None) -> in
     """Serve a simulated OpenAI API: SCENARIO says how slow it is, what it answers, how it fails.
 
     A scenario is YAML with any of: latency, slowdown, reply, failures, keys, models, concurrency,
-    outages, log, seed. docs/mock.md explains each.
+    outages, batch, log, seed. docs/mock.md explains each.
 
     \b
     gptflow mock

@@ -10,13 +10,16 @@ from typing import Any
 
 import msgspec
 
+from gptflow.mock.answer import Answer, Incoming
 from gptflow.mock.batch.api import BatchApi
 from gptflow.mock.batch.form import Form
 from gptflow.mock.failure.model import JSON, Header
 from gptflow.mock.log import Arrival, LogEntry, entry_of
-from gptflow.mock.simulator import Answer, Incoming, Simulator
+from gptflow.mock.simulator import Simulator
 from gptflow.mock.wire import TRANSPORT, Line, Receive, left_within
 
+_PIECE_BYTES = 1_000_000
+"""A larger body, such as that of a batch's output, is sent piece by piece."""
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -35,6 +38,9 @@ class Stats(msgspec.Struct):
     """By name in the catalogue."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    batches: Counter[str] = msgspec.field(default_factory=Counter)
+    """What was done about files and batches: uploads, batches, polls, downloads, cancels,
+    deletions; and lines: the lines of batches that were answered, failures included."""
 
 
 class MockApp:
@@ -53,6 +59,7 @@ class MockApp:
         self._listeners = listeners
         self._run_id = f"{time.time_ns():x}"
         self._batches = BatchApi(simulator, self._run_id)
+        self.stats.batches = self._batches.counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -105,7 +112,22 @@ class MockApp:
         if answer.status != HTTPStatus.NO_CONTENT:
             headers.append((b"content-length", b"%d" % len(answer.body)))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        return await self._send_body(answer.body, transport, receive, send)
+
+    async def _send_body(
+        self, body: bytes | bytearray, transport: Any, receive: Receive, send: Send
+    ) -> bool:
+        """Send it, a large one in pieces: others go between. False: the client left meanwhile."""
+        begin = 0
+        while len(body) - begin > _PIECE_BYTES:
+            piece = bytes(memoryview(body)[begin : begin + _PIECE_BYTES])
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            begin += _PIECE_BYTES
+        if begin and transport.is_closing():
+            await receive()
+            return False
+        rest = bytes(memoryview(body)[begin:]) if begin else bytes(body)
+        await send({"type": "http.response.body", "body": rest})
         return True
 
     def _api_headers(self, answer: Answer, number: int) -> list[Header]:

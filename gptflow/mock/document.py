@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from gptflow.errors import ConfigError
+from gptflow.mock.batch.rules import BatchEnd, BatchRules
 from gptflow.mock.pace import Concurrency, Latency, Outage, Slowdown
 from gptflow.mock.part import ScenarioPart
-from gptflow.mock.scenario import FailureRule, KeyRule, ReplyRule, Scenario
+from gptflow.mock.rule import FailureRule
+from gptflow.mock.scenario import KeyRule, ReplyRule, Scenario
 from gptflow.spec.node import ListNode, MapNode, Node, Sheet, Span, data_of
 from gptflow.spec.problems import Problem, did_you_mean, in_order
 from gptflow.spec.yaml12 import read_yaml
@@ -26,6 +28,13 @@ _PARTS: dict[str, type[ScenarioPart]] = {
     "concurrency": Concurrency,
     "slowdown": Slowdown,
     "outages": Outage,
+    "batch": BatchRules,
+}
+_BATCH_PARTS: dict[str, type[ScenarioPart]] = {
+    "latency": Latency,
+    "ends": BatchEnd,
+    "lines": FailureRule,
+    "requests": FailureRule,
 }
 
 
@@ -106,5 +115,8 @@ def _entry_name(node: MapNode, part: str | int, following: str | int | None) -> 
 
 def _names(loc: tuple[str | int, ...]) -> Iterable[str]:
     """The keys that the part of a scenario at `loc` may have."""
-    part = _PARTS[str(loc[0])] if loc else Scenario
-    return part.model_fields
+    if not loc:
+        return Scenario.model_fields
+    if loc[0] == "batch" and len(loc) > 1:
+        return _BATCH_PARTS[str(loc[1])].model_fields
+    return _PARTS[str(loc[0])].model_fields

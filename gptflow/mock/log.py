@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from gptflow.errors import ConfigError
-from gptflow.mock.simulator import Answer, Incoming
+from gptflow.mock.answer import Answer, Incoming
 
 _FLUSH_AFTER_S = 0.05
 _USER_CHARACTERS = 200
@@ -46,7 +46,9 @@ class LogEntry(msgspec.Struct, frozen=True):
     """Whether the whole answer was handed to the connection."""
     method: str
     lines: int | None
-    """The lines of an uploaded file, or of a batch that was created."""
+    """The lines of a file that was uploaded or downloaded, or of a batch that was created."""
+    made: str | None
+    """The id of a file that was uploaded, or of a batch that was created."""
 
 
 class RequestLog:
@@ -110,4 +112,5 @@ def entry_of(
         answered=answered,
         method=incoming.method,
         lines=answer.lines,
+        made=answer.made,
     )

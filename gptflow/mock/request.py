@@ -52,7 +52,7 @@ def token_count(characters: int) -> int:
 
 def read_request(endpoint: Endpoint, key: str, content: bytes) -> Request:
     """The request in a body. BadRequestError says what is wrong with it, in OpenAI's words."""
-    body = _json_object(content)
+    body = json_object(content)
     model = _model(body)
     if body.get("stream"):
         raise BadRequestError(
@@ -111,7 +111,8 @@ def _digest(body: dict[str, Any]) -> bytes:
     return hashlib.sha256(msgspec.json.encode(body, order="sorted")).digest()
 
 
-def _json_object(content: bytes) -> dict[str, Any]:
+def json_object(content: bytes) -> dict[str, Any]:
+    """The object in a body; BadRequestError if there is none."""
     try:
         body = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -130,14 +131,14 @@ def _model(body: dict[str, Any]) -> str:
     if model is None:
         raise BadRequestError("you must provide a model parameter")
     if not isinstance(model, str):
-        raise _wrong_type("model", "a string", model)
+        raise wrong_type("model", "a string", model)
     return model
 
 
 def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
-    messages = _required(body, "messages")
+    messages = required(body, "messages")
     if not isinstance(messages, list):
-        raise _wrong_type("messages", "an array of objects", messages)
+        raise wrong_type("messages", "an array of objects", messages)
     if not messages:
         raise BadRequestError(
             "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an "
@@ -147,7 +148,7 @@ def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
         )
     for place, message in enumerate(messages):
         if not isinstance(message, dict):
-            raise _wrong_type(f"messages[{place}]", "an object", message)
+            raise wrong_type(f"messages[{place}]", "an object", message)
         if "role" not in message:
             raise _missing(f"messages[{place}].role")
     return messages
@@ -155,7 +156,7 @@ def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _prompts(body: dict[str, Any]) -> list[dict[str, Any]]:
     """The prompts of the older endpoint, each as the one message that it amounts to."""
-    prompt = _required(body, "prompt")
+    prompt = required(body, "prompt")
     prompts = prompt if isinstance(prompt, list) else [prompt]
     if not prompts or not all(isinstance(one, str) for one in prompts):
         raise BadRequestError(
@@ -166,7 +167,8 @@ def _prompts(body: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": one} for one in prompts]
 
 
-def _required(body: dict[str, Any], name: str) -> Any:
+def required(body: dict[str, Any], name: str) -> Any:
+    """The value of a parameter that has to be there; BadRequestError if it is not."""
     if body.get(name) is None:
         raise _missing(name)
     return body[name]
@@ -177,7 +179,7 @@ def _count(body: dict[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong_type(name, "an integer", value)
+        raise wrong_type(name, "an integer", value)
     if value < 1:
         raise BadRequestError(
             f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got "
@@ -204,7 +206,8 @@ _JSON_TYPES: Sequence[tuple[type, str]] = (
 )
 
 
-def _wrong_type(param: str, expected: str, found: object) -> BadRequestError:
+def wrong_type(param: str, expected: str, found: object) -> BadRequestError:
+    """A parameter of another type than `expected`, such as `a string`."""
     name = next((word for kind, word in _JSON_TYPES if isinstance(found, kind)), "null")
     return BadRequestError(
         f"Invalid type for '{param}': expected {expected}, but got {name} instead.",

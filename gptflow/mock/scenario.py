@@ -13,9 +13,11 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.meta import find_undeclared_variables
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from gptflow.mock.batch.rules import BatchRules
 from gptflow.mock.dialect import Dialect, Places
 from gptflow.mock.pace import Concurrency, Latency, Outage, Slowdown
-from gptflow.mock.part import Duration, FailureName, ScenarioPart, Share, require_one
+from gptflow.mock.part import Duration, FailureName, ScenarioPart, require_one
+from gptflow.mock.rule import FailureRule, rules_by_name
 from gptflow.spec.problems import did_you_mean
 
 TEMPLATE_NAMES = {"user", "system", "messages", "model", "turn", "match", "hash"}
@@ -67,40 +69,6 @@ class ReplyRule(ScenarioPart):
         return self
 
 
-class FailureRule(ScenarioPart):
-    """Which requests fail, and how. All conditions that are given must hold."""
-
-    name: FailureName = Field(description="The failure, by its name in the catalogue.")
-    match: re.Pattern[str] | None = Field(
-        default=None,
-        description="Only requests whose last user message contains this regular expression.",
-    )
-    key: str | None = Field(
-        default=None, description="Only requests with this API key.", repr=False
-    )
-    after: int = Field(default=0, ge=0, description="Spare the first so many of these requests.")
-    first: int | None = Field(
-        default=None, ge=1, description="Then fail only so many of them, not all."
-    )
-    attempts: int | None = Field(
-        default=None,
-        ge=1,
-        description="Fail only the first so many attempts of each distinct request.",
-    )
-    at: Duration | None = Field(
-        default=None, description="Only from this moment on, counted from the first request."
-    )
-    lasts: Duration | None = Field(
-        default=None, gt=0, description="Only for so long: after `at`, or from the first request."
-    )
-    share: Share = Field(
-        default=1.0, description="Fail this share of what is left, as the seed decides."
-    )
-    retry_after: Duration | None = Field(
-        default=None, description="The wait that the failure names, for those that name one."
-    )
-
-
 class KeyRule(ScenarioPart):
     """What one API key may do."""
 
@@ -139,17 +107,8 @@ class KeyRule(ScenarioPart):
     failure: FailureName | None = Field(
         default=None, description="Each request with this key fails like this."
     )
-
-
-class BatchRules(ScenarioPart):
-    """How the Batch API works. All of it has a default: without this part it serves, too."""
-
-    latency: Latency = Field(
-        default=Latency(fixed=0.2),
-        description="From the creation of a batch until it is completed.",
-    )
-    max_lines: int = Field(
-        default=50_000, ge=1, description="A batch of more lines fails its validation."
+    batch: bool = Field(
+        default=True, description="Whether it may use files and batches; if not: a missing scope."
     )
 
 
@@ -206,9 +165,7 @@ class Scenario(ScenarioPart):
     @field_validator("failures", mode="before")
     @classmethod
     def _shares_by_name(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return value
-        return [{"name": name, **_rule(rest)} for name, rest in value.items()]
+        return rules_by_name(value, "name")
 
     @field_validator("keys", mode="before")
     @classmethod
@@ -244,8 +201,3 @@ class Scenario(ScenarioPart):
                     f"the outage at {later.at:g} s begins before that at {earlier.at:g} s is over"
                 )
         return self
-
-
-def _rule(rest: object) -> dict[str, object]:
-    """The rest of a failure rule, of which a bare share is the short form."""
-    return dict(rest) if isinstance(rest, Mapping) else {"share": rest}

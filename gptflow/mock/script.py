@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gptflow.mock.draw import draw_fraction
 from gptflow.mock.request import Request
-from gptflow.mock.scenario import FailureRule
+from gptflow.mock.rule import FailureRule
 
 
 class FailureScript:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
+from gptflow.mock.allowances import Allowances, owner_of
+from gptflow.mock.answer import Answer, Incoming, Moment, refused
+from gptflow.mock.batch.rules import BatchRules
 from gptflow.mock.dialect import refusal_name, wait_headers
 from gptflow.mock.failure.catalogue import CATALOGUE
 from gptflow.mock.failure.limits import ACCESS
-from gptflow.mock.failure.model import JSON, Cut, Facts, Header, ServerFailure, error_object
+from gptflow.mock.failure.model import JSON, Facts, Header, ServerFailure
 from gptflow.mock.failure.status import NETWORK, SERVER
 from gptflow.mock.failure.transport import TRANSPORT
-from gptflow.mock.limit import KINDS, Allowance, Refusal
+from gptflow.mock.limit import Refusal
 from gptflow.mock.reply import Replier, ReplyText, completion_of
 from gptflow.mock.request import BadRequestError, Endpoint, Request, questions, read_request
-from gptflow.mock.scenario import BatchRules, FailureRule, KeyRule, Scenario
+from gptflow.mock.rule import FailureRule
+from gptflow.mock.scenario import KeyRule, Scenario
 from gptflow.mock.script import FailureScript
 
 _DEFAULT_LIMIT = 500
@@ -35,45 +39,16 @@ _OF_ALL_REQUESTS = frozenset(
 """The failures of a key that GET /models meets, too: neither money nor a limit stops that."""
 
 
-class Incoming(msgspec.Struct, frozen=True):
-    """A request as HTTP brings it."""
+class Line(Protocol):
+    """The batch to which a line belongs."""
 
-    method: str
-    path: str
-    key: str
-    """The bearer token; empty if there is none."""
-    body: bytes
-    query: str = ""
-    """What follows the question mark."""
+    @property
+    def key(self) -> str:
+        """The key that created it."""
 
-
-class Moment(msgspec.Struct, frozen=True):
-    """When a request came, and among how many."""
-
-    now_s: float
-    unix_s: float
-    since_s: float
-    """Seconds since the server's first request."""
-    in_flight: int
-    """How many others were being served."""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What goes back, how it goes, and when."""
-
-    status: int
-    headers: list[Header]
-    body: bytes | bytearray
-    latency_s: float = 0.0
-    cut: Cut | None = None
-    failure: str | None = None
-    """The name in the catalogue, if it is a failure of that."""
-    request: Request | None = None
-    """What was asked, if it could be understood."""
-    completion_tokens: int = 0
-    """What the answer bills beside the prompt; 0 for a failure."""
-    lines: int | None = None
-    """How many lines there are in a file that came, or in a batch that begins."""
+    @property
+    def endpoint(self) -> Endpoint:
+        """What all its lines ask."""
 
 
 class Simulator:
@@ -84,8 +59,9 @@ class Simulator:
         self._reply = reply
         self._replier = Replier(scenario.reply, scenario.seed)
         self._latencies = random.Random(scenario.seed)  # noqa: S311 - repeatable, not secret
-        self._allowances = _Allowances(scenario.keys, now_s)
+        self._allowances = Allowances(scenario.keys, now_s)
         self._failures = FailureScript(scenario.failures, scenario.seed)
+        self._line_failures = FailureScript(scenario.batch.lines, scenario.seed)
         self._first_s: float | None = None
         """When the first request came."""
 
@@ -107,7 +83,7 @@ class Simulator:
 
     def owner(self, key: str) -> str:
         """What shares files, batches and limits: the key's organization, or the key."""
-        return _owner(self._scenario.keys.get(key), key)
+        return owner_of(self._scenario.keys.get(key), key)
 
     def answer(self, incoming: Incoming, now_s: float, unix_s: float, in_flight: int) -> Answer:
         """The answer to a request. `now_s` never runs backwards; `in_flight` counts the others."""
@@ -119,7 +95,7 @@ class Simulator:
             return self._serve(read_request(endpoint, incoming.key, incoming.body), moment)
         except BadRequestError as bad:
             status = {"unknown_url": 404, "method_not_supported": 405}.get(bad.code or "", 400)
-            return _refused(status, bad.message, bad.param, bad.code)
+            return refused(status, bad.message, bad.param, bad.code)
 
     def _serve(self, request: Request, moment: Moment) -> Answer:
         name = self._barred(request, moment.in_flight)
@@ -133,13 +109,35 @@ class Simulator:
             return self._limit(request, rule, refusal, told, moment)
         return self._reply_to(request, moment, told)
 
-    def line(self, endpoint: Endpoint, key: str, body: bytes, moment: Moment) -> Answer:
+    def line(self, batch: Line, body: bytes, moment: Moment) -> Answer:
         """The answer to one line of a batch: as to a request, but for the limits of the key."""
         try:
-            request = read_request(endpoint, key, body)
+            request = read_request(batch.endpoint, batch.key, body)
+            rule = self._scenario.keys.get(batch.key) or _NO_RULE
+            if rule.failure is not None:
+                return self._fail(rule.failure, request, moment)
+            failing = self._line_failures.next_for(request, moment.since_s)
+            if failing is not None:
+                return self._spoil(failing, request, moment, [])
             return self._reply_to(request, moment, [])
         except BadRequestError as bad:
-            return _refused(400, bad.message, bad.param, bad.code)
+            return refused(400, bad.message, bad.param, bad.code)
+
+    def serves(self, key: str, model: str) -> bool:
+        """Whether there is a model, and the key may use it."""
+        rule = self._scenario.keys.get(key) or _NO_RULE
+        return all(
+            names is None or model in names for names in (self._scenario.models, rule.models)
+        )
+
+    def may_batch(self, key: str) -> bool:
+        """Whether the key may use files and batches."""
+        return (self._scenario.keys.get(key) or _NO_RULE).batch
+
+    def organization(self, key: str) -> str:
+        """The organization of a key, as messages name it."""
+        rule = self._scenario.keys.get(key)
+        return (rule and rule.organization) or "org-simulated"
 
     def _reply_to(self, request: Request, moment: Moment, told: list[Header]) -> Answer:
         failing = self._failures.next_for(request, moment.since_s)
@@ -221,6 +219,15 @@ class Simulator:
             return answer
         return msgspec.structs.replace(answer, latency_s=self._latency_s(moment.in_flight))
 
+    def stand_in(self, incoming: Incoming) -> Request:
+        """A request that rules can match which has no question: by its method and path."""
+        return _request_without_question(incoming.key, f"{incoming.method} {incoming.path}")
+
+    def failure(self, rule: FailureRule, request: Request, moment: Moment) -> Answer:
+        """The failure by a rule of a request that has no question."""
+        answer = self._fail(rule.name, request, moment, wait_s=rule.retry_after)
+        return msgspec.structs.replace(answer, request=None)
+
     def _spoil(
         self, rule: FailureRule, request: Request, moment: Moment, told: list[Header]
     ) -> Answer:
@@ -237,10 +244,9 @@ class Simulator:
         return own or _DEFAULT_LIMIT
 
     def _facts(self, request: Request, moment: Moment, refusal: Refusal) -> Facts:
-        rule = self._scenario.keys.get(request.key)
         return Facts(
             model=request.model,
-            organization=(rule and rule.organization) or "org-simulated",
+            organization=self.organization(request.key),
             key=_masked(request.key),
             whole_key=request.key,
             wait_s=refusal.wait_s or 0.0,
@@ -253,14 +259,20 @@ class Simulator:
     def refusal(self, key: str, moment: Moment) -> Answer | None:
         """How the key fails, if it does so in all it asks."""
         if not key:
-            return _refused(401, _NO_KEY, None, None)
+            return refused(401, _NO_KEY)
+        failure = self.key_failure(key, moment)
+        return failure if failure and failure.failure in _OF_ALL_REQUESTS else None
+
+    def key_failure(self, key: str, moment: Moment) -> Answer | None:
+        """How the key fails whenever it asks a model."""
         rule = self._scenario.keys.get(key)
         name = rule.failure if rule else None
         if rule is None and self._scenario.unknown_keys == "refuse":
             name = "invalid_api_key"
-        if name not in _OF_ALL_REQUESTS:
+        if name is None:
             return None
-        return msgspec.structs.replace(self._fail(name, _listing(key), moment), request=None)
+        answer = self._fail(name, _request_without_question(key), moment)
+        return msgspec.structs.replace(answer, request=None)
 
     def _models(self, key: str) -> Answer:
         """The models there are for a key."""
@@ -283,16 +295,16 @@ def _failed(failure: ServerFailure, request: Request, body: bytes, hints: list[H
     )
 
 
-def _listing(key: str) -> Request:
+def _request_without_question(key: str, user: str = "") -> Request:
     """What stands for the question of a request without one."""
     return Request(
         endpoint="chat/completions",
         key=key,
         body={},
-        digest=b"\0" * 32,
+        digest=hashlib.sha256(user.encode()).digest(),
         model="simulated",
-        messages=[{"role": "user", "content": ""}],
-        user="",
+        messages=[{"role": "user", "content": user}],
+        user=user,
         choices=1,
         max_tokens=None,
         prompt_tokens=0,
@@ -324,40 +336,6 @@ def _endpoint(incoming: Incoming) -> Endpoint | None:
     return endpoint
 
 
-def _refused(status: int, message: str, param: str | None, code: str | None) -> Answer:
-    body = error_object(message, "invalid_request_error", code, param)
-    return Answer(status, [(b"content-type", JSON)], body)
-
-
 def _masked(key: str) -> str:
     """A key as OpenAI prints it: enough to know it by, too little to use it."""
     return f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 16 else "*" * 8
-
-
-def _owner(rule: KeyRule | None, key: str) -> str:
-    return f"organization {rule.organization}" if rule and rule.organization else f"key {key}"
-
-
-class _Allowances:
-    """What each key that has limits may still ask; keys of one organization share it."""
-
-    def __init__(self, rules: Mapping[str, KeyRule], began_s: float) -> None:
-        """`began_s`: when all were whole, and the first windows began."""
-        self._began_s = began_s
-        self._rules = {key: rule for key, rule in rules.items() if rule.rpm or rule.tpm}
-        self._by_owner: dict[tuple[str, str], Allowance] = {}
-
-    def of(self, request: Request) -> Allowance | None:
-        """The allowance that a request counts against."""
-        rule = self._rules.get(request.key)
-        if rule is None:
-            return None
-        place = _owner(rule, request.key), request.model if rule.per == "model" else ""
-        if place not in self._by_owner:
-            kind = KINDS[rule.window]
-            requests, tokens = (
-                kind(limit, rule.burst, self._began_s) if limit is not None else None
-                for limit in (rule.rpm, rule.tpm)
-            )
-            self._by_owner[place] = Allowance(requests, tokens)
-        return self._by_owner[place]

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from gptflow.mock.duration import go_duration, seconds
-from gptflow.mock.scenario import FailureRule, Scenario
+from gptflow.mock.rule import FailureRule
+from gptflow.mock.scenario import Scenario
 
 
 def _read(**scenario: Any) -> Scenario:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from gptflow.mock.answer import Answer, Incoming
 from gptflow.mock.scenario import Scenario
-from gptflow.mock.simulator import Answer, Incoming, Simulator
+from gptflow.mock.simulator import Simulator
 
 
 class Asking:
