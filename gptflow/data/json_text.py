@@ -29,6 +29,7 @@ _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_line_break = re.compile(rb"[\r\n][ \t\r\n]*")
 _space = re.compile(r"[ \t\r\n]*")
 
 
@@ -202,6 +203,12 @@ def _after_space(text: str, at: int) -> int:
     found = _space.match(text, at)
     assert found is not None  # the pattern matches nothing at all, too
     return found.end()
+
+
+def one_line(raw: bytes) -> bytes:
+    """The JSON value in `raw` without its line breaks."""
+    # No JSON string holds a bare one, so that this touches layout alone.
+    return _line_break.sub(b" ", raw) if b"\n" in raw or b"\r" in raw else raw
 
 
 def encoded(value: Any) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,6 +29,7 @@ from gptflow.spec.paths import (
 from gptflow.spec.problems import Problem, did_you_mean
 
 _COMPRESSIONS = (".gz", ".zst")
+PARQUET_EXTRA = 'pip install "gptflow[parquet]"'
 
 
 def name_problems(data: Any, origin: Origin) -> list[Problem]:
@@ -185,6 +187,8 @@ class _FileChecker:
         if path.suffix.lower().removeprefix(".") not in formats:
             endings = either(f".{name}" for name in formats)
             self._add(place, f"'{text}' tells no format", f"end it in {endings}")
+        elif _lacks_package(path):
+            self._add(place, "Parquet needs a package that is not installed", PARQUET_EXTRA)
         elif leaves_project(self._folder, text):
             hint = "give an absolute path if that is meant"
             self._add(place, f"'{text}' leads out of the project", hint)
@@ -235,7 +239,8 @@ class _FileChecker:
         if not paths:
             message, hint = f"no file matches '{entry}'", f"paths start from {self._folder}"
         elif _is_folder(paths[0]):
-            message, hint = f"'{entry}' is a folder", f"name a file, or all: {entry}/*.jsonl"
+            message = f"'{entry}' is a folder without .parquet files"
+            hint = f"name a file, or all: {entry}/*.jsonl"
         elif missing := [path for path in paths if not _exists(path)]:
             is_named = missing[0] == self._folder / entry
             name = entry if is_named else os.path.relpath(missing[0], self._folder)
@@ -251,6 +256,11 @@ class _FileChecker:
             known = ", ".join(f".{name}" for name in get_args(SourceFormat))
             message = f"'{entry}' tells no format"
             hint = f"known are {known}, each also .gz or .zst; or give `format`"
+        elif packed := next(filter(_is_packed_parquet, paths), None):
+            message = f"'{packed.name}' is Parquet inside of {packed.suffix}"
+            hint = "unpack it: Parquet packs its columns itself"
+        elif given_format in (None, "parquet") and any(map(_lacks_package, paths)):
+            message, hint = "Parquet needs a package that is not installed", PARQUET_EXTRA
         else:
             return
         self._add(place, message, hint)
@@ -290,3 +300,12 @@ def _has_known_format(path: Path) -> bool:
     for ending in _COMPRESSIONS:
         name = name.removesuffix(ending)
     return name.rpartition(".")[2] in get_args(SourceFormat) and "." in name
+
+
+def _is_packed_parquet(path: Path) -> bool:
+    return path.name.lower().endswith(tuple(f".parquet{ending}" for ending in _COMPRESSIONS))
+
+
+def _lacks_package(path: Path) -> bool:
+    """Whether the file is one of Parquet, and nothing here can read or write it."""
+    return path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None

@@ -78,7 +78,7 @@ class Sample(SpecModel):
     seed: int = Field(default=0, description="Another seed takes another sample.")
 
 
-SourceFormat = Literal["jsonl", "json", "csv", "tsv", "txt"]
+SourceFormat = Literal["jsonl", "json", "csv", "tsv", "txt", "parquet"]
 
 
 class SourceSpec(SpecModel):
@@ -87,7 +87,8 @@ class SourceSpec(SpecModel):
     path: str | list[str] | None = Field(
         default=None,
         description="A .jsonl, .json (array), .csv, .tsv or .txt file, each also .gz or .zst; "
-        "a glob; a list of these; or - for standard input. Relative to the spec file.",
+        "a .parquet file, or a folder of them; a glob; a list of these; or - for standard input. "
+        "Relative to the spec file.",
     )
     rows: list[dict[str, Any]] | None = Field(
         default=None, description="The rows themselves, each a mapping of columns."
@@ -244,7 +245,7 @@ class StepSpec(SpecModel):
         return {name: long_form(extractor) for name, extractor in value.items()}
 
 
-OutputFormat = Literal["jsonl", "json", "csv"]
+OutputFormat = Literal["jsonl", "json", "csv", "parquet"]
 
 
 class OutputSpec(SpecModel):
@@ -252,8 +253,8 @@ class OutputSpec(SpecModel):
 
     path: str | None = Field(
         default=None,
-        description="A .jsonl, .json or .csv file, relative to the spec file; without it "
-        "out/NAME.jsonl.",
+        description="A .jsonl, .json, .csv or .parquet file, relative to the spec file; without "
+        "it out/NAME.jsonl.",
     )
     columns: list[str] | None = Field(
         default=None,

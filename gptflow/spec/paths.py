@@ -43,16 +43,36 @@ def source_patterns(path: str | Iterable[str] | None) -> list[str]:
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
-    """The files that one entry of `source.path` means. Only a glob can match none."""
+    """The files that one entry of `source.path` means. Only a glob can match none.
+
+    A folder stands for its Parquet files; one without any is given as it is.
+    """
     if pattern == STANDARD_INPUT:
         return [Path(STANDARD_INPUT)]
     literal = folder / pattern
     # os.path, unlike Path, takes a name that no file can have (too long) for one that does not.
     if not glob.has_magic(pattern) or os.path.exists(literal):  # noqa: PTH110 (see above)
-        return [literal]
+        return (os.path.isdir(literal) and parquet_files(literal)) or [literal]  # noqa: PTH112 (see above)
     names = glob.glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207 (needs root_dir)
     # A link that leads nowhere stays in: it is missing data, not another kind of thing.
     return [path for path in (folder / name for name in sorted(names)) if not path.is_dir()]
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """The Parquet files in a folder and in those below it, sorted.
+
+    What begins with a dot or an underscore is none of the data, as Spark and Hive have it.
+    """
+    found = [path.relative_to(folder) for path in folder.rglob("*") if _is_parquet(path)]
+    return [folder / path for path in sorted(found) if not any(map(_is_hidden, path.parts))]
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet" and not path.is_dir()
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
 
 
 def output_path(folder: Path, path: str | None, name: str) -> Path:

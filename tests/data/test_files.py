@@ -39,7 +39,7 @@ def test_the_name_tells_the_format(name: str, expected: str) -> None:
     assert format_of(Path(name)) == expected
 
 
-@pytest.mark.parametrize("name", ["rows", "rows.parquet", "rows.gz", "jsonl"])
+@pytest.mark.parametrize("name", ["rows", "rows.orc", "rows.gz", "jsonl"])
 def test_a_name_that_tells_no_format_is_an_error(name: str) -> None:
     with pytest.raises(DataError, match=r"Hint: add source\.format: one of jsonl, json"):
         format_of(Path(name))

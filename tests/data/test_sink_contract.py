@@ -16,8 +16,9 @@ from gptflow.errors import UsageError
 from gptflow.records import RowResult, RowStatus
 from gptflow.spec.model import OutputFormat
 
-FORMATS: list[OutputFormat] = ["jsonl", "json", "csv"]
-every_format = pytest.mark.parametrize("output_format", FORMATS)
+TEXT_FORMATS: list[OutputFormat] = ["jsonl", "json", "csv"]
+every_format = pytest.mark.parametrize("output_format", [*TEXT_FORMATS, "parquet"])
+every_text = pytest.mark.parametrize("output_format", TEXT_FORMATS)
 
 TEXTS = ["plain", "größer, 日本語 \U0001f600", 'a "quoted"\nline', " x ", "", "\r", "\x00\u2028;\t"]
 ROWS = [{"id": str(n), "text": text, "label": text[::-1]} for n, text in enumerate(TEXTS)]
@@ -72,7 +73,7 @@ def test_no_rows_make_a_valid_file(tmp_path: Path, output_format: OutputFormat) 
     assert read_back(tmp_path, output_format, written(output_format, [], known=["a"])) == []
 
 
-@every_format
+@every_text
 def test_lines_end_in_a_line_feed(output_format: OutputFormat) -> None:
     data = written(output_format, [done({"a": 1})], known=["a"])
 
@@ -80,7 +81,7 @@ def test_lines_end_in_a_line_feed(output_format: OutputFormat) -> None:
     assert b"\r" not in data
 
 
-@every_format
+@every_text
 def test_a_flush_shows_the_rows_so_far(tmp_path: Path, output_format: OutputFormat) -> None:
     with (tmp_path / "out").open("wb") as stream:
         sink = open_sink(stream, output_format, known=["a"])
@@ -99,7 +100,7 @@ def test_the_stream_stays_open(output_format: OutputFormat) -> None:
     assert not stream.closed
 
 
-@every_format
+@every_text
 @pytest.mark.parametrize("columns", [None, ["n", "label"]])
 def test_numbers_come_out_as_they_went_in(
     output_format: OutputFormat, columns: list[str] | None
@@ -112,7 +113,7 @@ def test_numbers_come_out_as_they_went_in(
     assert all(data.count(number) == 2 for number in numbers[:3])
 
 
-@every_format
+@every_text
 def test_a_lone_surrogate_does_no_harm(output_format: OutputFormat) -> None:
     row = done(rb'{"a": "x\ud800y", "n": 1.10}', rb'{"b":"\udfff"}')
 
@@ -172,9 +173,9 @@ def test_the_name_tells_the_format(name: str, expected: str) -> None:
     assert output_format_of(Path(name)) == expected
 
 
-@pytest.mark.parametrize("name", ["out", "out.parquet", "json", "out.json.gz"])
+@pytest.mark.parametrize("name", ["out", "out.tsv", "json", "out.json.gz"])
 def test_a_name_that_tells_no_format_is_an_error(name: str) -> None:
-    with pytest.raises(UsageError, match=r"Hint: end it in \.jsonl, \.json or \.csv"):
+    with pytest.raises(UsageError, match=r"Hint: end it in \.jsonl, \.json, \.csv or \.parquet"):
         output_format_of(Path(name))
 
 
@@ -213,10 +214,11 @@ def test_a_safe_csv_leaves_everything_else_as_it_is(value: Any) -> None:
     assert written("csv", rows, known=["a"], csv_safe=True) == written("csv", rows, known=["a"])
 
 
-@pytest.mark.parametrize("output_format", ["jsonl", "json"])
+@pytest.mark.parametrize("output_format", ["jsonl", "json", "parquet"])
 def test_only_csv_can_hold_formulas(output_format: OutputFormat) -> None:
     rows = [done({"a": "=1"})]
-    assert written(output_format, rows, csv_safe=True) == written(output_format, rows)
+    safe, plain = (written(output_format, rows, known=["a"], csv_safe=s) for s in (True, False))
+    assert safe == plain
 
 
 def test_a_safe_csv_takes_time_in_proportion_to_its_texts() -> None:

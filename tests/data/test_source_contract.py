@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gptflow.data.sources.files import FileSource, InputFile
@@ -33,9 +36,9 @@ WRITTEN = {
     "tsv": delimited("\t"),
     "txt": "\n".join([*TEXTS, ""]),
 }
-ROWS = dict.fromkeys(WRITTEN, TABLE) | {"txt": [{"text": text} for text in TEXTS]}
-FIRST_LINES = {"jsonl": 1, "json": 2, "csv": 2, "tsv": 2, "txt": 1}
-LINES_A_ROW = {"jsonl": 1, "json": 4, "csv": 1, "tsv": 1, "txt": 1}
+ROWS = dict.fromkeys([*WRITTEN, "parquet"], TABLE) | {"txt": [{"text": text} for text in TEXTS]}
+FIRST_LINES = {"jsonl": 1, "json": 2, "csv": 2, "tsv": 2, "txt": 1, "parquet": 1}
+LINES_A_ROW = {"jsonl": 1, "json": 4, "csv": 1, "tsv": 1, "txt": 1, "parquet": 1}
 
 Pack = Callable[[bytes, str], bytes]
 
@@ -44,15 +47,31 @@ def packing_of(file: InputFile) -> str:
     return file.path.suffix if file.path.suffix in PACKINGS else ""
 
 
+def content(name: str) -> bytes:
+    if name != "parquet":
+        return WRITTEN[name].encode()
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(TABLE), stream, row_group_size=2)
+    return stream.getvalue()
+
+
 def written(param: tuple[str, str], folder: Path, pack: Pack) -> InputFile:
     name, packing = param
     path = folder / f"rows.{name}{packing}"
-    path.write_bytes(pack(WRITTEN[name].encode(), packing))
+    path.write_bytes(pack(content(name), packing))
     return InputFile.of(path)
 
 
-@pytest.fixture(params=[(name, packing) for name in WRITTEN for packing in PACKINGS], ids="".join)
+TEXT_FILES = [(name, packing) for name in WRITTEN for packing in PACKINGS]
+
+
+@pytest.fixture(params=[*TEXT_FILES, ("parquet", "")], ids="".join)
 def file(request: pytest.FixtureRequest, tmp_path: Path, pack: Pack) -> InputFile:
+    return written(request.param, tmp_path, pack)
+
+
+@pytest.fixture(params=TEXT_FILES, ids="".join)
+def text_file(request: pytest.FixtureRequest, tmp_path: Path, pack: Pack) -> InputFile:
     return written(request.param, tmp_path, pack)
 
 
@@ -61,14 +80,15 @@ def packed_file(request: pytest.FixtureRequest, tmp_path: Path, pack: Pack) -> I
     return written(request.param, tmp_path, pack)
 
 
-@pytest.fixture(params=["file", "rows", "range"])
+@pytest.fixture(params=["jsonl", "parquet", "rows", "range"])
 def anything(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     if request.param == "rows":
         return InlineSource(TABLE, lambda number: ("spec.yaml", number + 1))
     if request.param == "range":
         return RangeSource(6, ("spec.yaml", 1))
-    (tmp_path / "rows.jsonl").write_text(WRITTEN["jsonl"])
-    return FileSource([InputFile.of(tmp_path / "rows.jsonl")])
+    path = tmp_path / f"rows.{request.param}"
+    path.write_bytes(content(request.param))
+    return FileSource([InputFile.of(path)])
 
 
 def test_gives_the_rows_in_order(file: InputFile) -> None:
@@ -92,22 +112,26 @@ def test_names_file_and_line_of_each_record(file: InputFile) -> None:
     assert locate(FileSource([file]), [4, 0, 4]) == [expected[4], expected[0], expected[4]]
 
 
-def test_tolerates_a_byte_order_mark(file: InputFile, pack: Pack) -> None:
-    marked = b"\xef\xbb\xbf" + WRITTEN[file.format].encode()
-    file.path.write_bytes(pack(marked, packing_of(file)))
+def test_tolerates_a_byte_order_mark(text_file: InputFile, pack: Pack) -> None:
+    marked = b"\xef\xbb\xbf" + WRITTEN[text_file.format].encode()
+    text_file.path.write_bytes(pack(marked, packing_of(text_file)))
 
-    assert [record.columns for record in FileSource([file]).records()] == ROWS[file.format]
+    assert [record.columns for record in FileSource([text_file]).records()] == ROWS[
+        text_file.format
+    ]
 
 
-def test_bytes_that_are_not_utf8_are_named_with_their_line(file: InputFile, pack: Pack) -> None:
-    broken = WRITTEN[file.format].encode().replace(b"spaces", b"sp\xe4ces")
-    file.path.write_bytes(pack(broken, packing_of(file)))
+def test_bytes_that_are_not_utf8_are_named_with_their_line(
+    text_file: InputFile, pack: Pack
+) -> None:
+    broken = WRITTEN[text_file.format].encode().replace(b"spaces", b"sp\xe4ces")
+    text_file.path.write_bytes(pack(broken, packing_of(text_file)))
     line = broken[: broken.index(b"\xe4")].count(b"\n") + 1
 
     with pytest.raises(DataError, match="not UTF-8: byte 0xe4") as caught:
-        list(FileSource([file]).records())
+        list(FileSource([text_file]).records())
 
-    assert str(caught.value).startswith(f"{file.name}:{line}: ")
+    assert str(caught.value).startswith(f"{text_file.name}:{line}: ")
     assert "sp\\xe4ces" in str(caught.value)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, get_args
 
 from gptflow.data.sinks.delimited import CsvSink
 from gptflow.data.sinks.json_array import JsonArraySink
 from gptflow.data.sinks.jsonl import JsonlSink
+from gptflow.data.sinks.parquet import ParquetSink
 from gptflow.errors import UsageError
 from gptflow.records import RowResult
 from gptflow.spec.model import OutputFormat
 
-FORMATS: tuple[OutputFormat, ...] = ("jsonl", "json", "csv")
+FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
 
 class Sink(Protocol):
@@ -24,7 +25,7 @@ class Sink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Hand what was written to the operating system, so that others can read it."""
+        """Hand what was written to the operating system: others can read it, but for Parquet."""
         ...
 
     def finish(self) -> None:
@@ -43,13 +44,17 @@ def open_sink(
     """The sink for a format.
 
     Args:
-        stream: Where the bytes go.
+        stream: Where the bytes go. One that can be read and truncated spares Parquet a copy.
         output_format: One of `FORMATS`.
         columns: Columns and fields to write, in this order; without it all of every row.
         known: All columns and fields that any row has, in order: without `columns` they are the
-            header of a CSV file, which must be known before the first row.
+            header of a CSV file and the columns of a Parquet file, which must be known before the
+            first row.
         csv_safe: In a CSV file, put an apostrophe before what a spreadsheet would take for a
             formula. Nothing tells it from one that belongs to the text: this loses information.
+
+    Raises:
+        MissingExtra: the format needs a package that is not installed.
     """
     match output_format:
         case "jsonl":
@@ -58,6 +63,8 @@ def open_sink(
             return JsonArraySink(stream, columns)
         case "csv":
             return CsvSink(stream, known if columns is None else columns, safe=csv_safe)
+        case "parquet":
+            return ParquetSink(stream, known if columns is None else columns)
 
 
 def output_format_of(path: Path) -> OutputFormat:
@@ -70,5 +77,6 @@ def output_format_of(path: Path) -> OutputFormat:
         if path.suffix.lower() == f".{name}":
             return name
     raise UsageError(
-        f"{path}: the name does not tell the format", hint="end it in .jsonl, .json or .csv"
+        f"{path}: the name does not tell the format",
+        hint="end it in .jsonl, .json, .csv or .parquet",
     )

@@ -31,7 +31,7 @@ class WholeFile:
     part: Path
     """The file that grows, beside `path`."""
     stream: BinaryIO
-    """Writes to `part`."""
+    """Writes to `part`, and can read it."""
 
     def __init__(self, output: Path) -> None:
         """Begin the part; one that a dead process has left is dropped.
@@ -108,7 +108,7 @@ def _begin(part: Path) -> BinaryIO:
     while True:
         try:
             # "x": whatever appears at this name in between is not written through.
-            stream = part.open("xb")
+            stream = part.open("x+b")
         except FileExistsError:
             _drop(part)
             continue

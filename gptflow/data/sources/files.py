@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from io import BufferedReader
-from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from gptflow.data.excerpt import printable
 from gptflow.data.record import Record
 from gptflow.data.sources import delimited, json_array, jsonl, text
 from gptflow.data.sources.opening import opened
+from gptflow.data.sources.parquet import ParquetWalk
+from gptflow.data.sources.wanted import Wanted
 from gptflow.errors import DataError
 from gptflow.records import Columns
 from gptflow.spec.model import SourceFormat
 
-Decode = Callable[[Any, tuple[str, int]], tuple[bytes, Columns]]
-
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How to read a format: in two steps, so that a record nobody wants is not decoded."""
+    """How to read a format of text: in two steps, so that a record nobody wants is not decoded."""
 
     split: Callable[[BufferedReader, str], Iterator[tuple[int, Any]]]
     """Stream and file name to pieces, one a record, each with the line it begins on."""
-    decode: Decode
+    decode: Callable[[Any, tuple[str, int]], tuple[bytes, Columns]]
     """A piece and its place to a JSON object on one line, and that decoded."""
 
 
@@ -65,12 +64,13 @@ def format_of(path: Path) -> SourceFormat:
     suffixes = [suffix.lower().removeprefix(".") for suffix in path.suffixes]
     if suffixes and suffixes[-1] in ("gz", "zst"):
         suffixes.pop()
-    for name in FORMATS:
+    names: tuple[SourceFormat, ...] = get_args(SourceFormat)
+    for name in names:
         if suffixes and suffixes[-1] == name:
             return name
     raise DataError(
         f"{shown(path)}: the name does not tell the format",
-        hint=f"add source.format: one of {', '.join(FORMATS)}",
+        hint=f"add source.format: one of {', '.join(names)}",
     )
 
 
@@ -88,24 +88,14 @@ class FileSource:
 
     def records(self, only: Iterable[int] | None = None) -> Iterator[Record]:
         """The records of all files, numbered through; see `Source.records`."""
-        wanted = iter(count() if only is None else only)
-        next_wanted = next(wanted, None)
-        if next_wanted is None:
-            return
-        for number, (decode, name, line, piece) in enumerate(self._pieces()):
-            if number != next_wanted:
-                continue
-            raw, columns = decode(piece, (name, line))
-            yield Record(number, raw, columns, name, line)
-            if (next_wanted := next(wanted, None)) is None:
-                return
-
-    def _pieces(self) -> Iterator[tuple[Decode, str, int, Any]]:
+        wanted, first, tables = Wanted(only), 0, ParquetWalk()
         for file in self.files:
-            format_ = FORMATS[file.format]
-            with opened(file.path, file.name) as stream:
-                for line, piece in format_.split(stream, file.name):
-                    yield format_.decode, file.name, line, piece
+            if wanted.next is None:
+                return
+            if file.format == "parquet":
+                first = yield from tables.records(file.path, file.name, first, wanted)
+            else:
+                first = yield from _text_records(file, first, wanted)
 
     def fingerprint(self) -> str:
         """A hash of each file's path, size, times and inode; no byte of it is read.
@@ -122,3 +112,18 @@ class FileSource:
             identity = (file.path, file.format, found.st_size, *times, found.st_ino)
             digest.update(repr(identity).encode(errors="surrogateescape"))
         return f"files:{digest.hexdigest()}"
+
+
+def _text_records(file: InputFile, first: int, wanted: Wanted) -> Generator[Record, None, int]:
+    """The wanted records of a file of text; returns the number behind its last one."""
+    format_, name = FORMATS[file.format], file.name
+    number, next_wanted = first, wanted.next
+    with opened(file.path, name) as stream:
+        for line, piece in format_.split(stream, name):
+            if number == next_wanted:
+                raw, columns = format_.decode(piece, (name, line))
+                yield Record(number, raw, columns, name, line)
+                if (next_wanted := wanted.step()) is None:
+                    break
+            number += 1
+    return number

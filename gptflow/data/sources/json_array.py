@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 
 from gptflow.data.excerpt import data_error, not_json, not_utf8
-from gptflow.data.json_text import parse_object, too_deep, value_end
+from gptflow.data.json_text import one_line, parse_object, too_deep, value_end
 from gptflow.data.sources.opening import RECORD_BYTES, too_long
 from gptflow.errors import DataError
 from gptflow.records import Columns
@@ -20,7 +20,6 @@ LONGEST_TOKEN = len(r"\ud83d\ude00")
 """Characters before the end of the window in which half a token can lie; strings apart."""
 
 _space = re.compile(r"[ \t\r\n]*")
-_line_break = re.compile(rb"[\r\n][ \t\r\n]*")
 
 
 def split(stream: BufferedReader, file: str) -> Iterator[tuple[int, bytes]]:
@@ -58,9 +57,7 @@ def _elements(window: _Window) -> Iterator[tuple[int, bytes]]:
 def decode(element: bytes, place: tuple[str, int]) -> tuple[bytes, Columns]:
     """The element on one line, and what it says."""
     columns = parse_object(element, place)
-    # No JSON string holds a bare line break, so that this touches layout alone.
-    has_breaks = b"\n" in element or b"\r" in element
-    return _line_break.sub(b" ", element) if has_breaks else element, columns
+    return one_line(element), columns
 
 
 class _Window:

@@ -30,6 +30,8 @@ COMPRESSED_CHUNK_BYTES = 1 << 8
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+PARQUET = b"PAR1"
+
 UTF_16 = ("UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE")
 
 FOREIGN_STARTS = {
@@ -41,7 +43,7 @@ FOREIGN_STARTS = {
         "give the file a name that ends in .zst, or unpack it: zstdcat",
     ),
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save it as CSV"),
-    b"PAR1": ("a Parquet file", "convert it to JSON Lines"),
+    PARQUET: ("a Parquet file", "give the file a name that ends in .parquet"),
     b"SQLite format 3\0": ("an SQLite database", "export the table as CSV"),
     b"version https://git-lfs": ("a Git LFS pointer, not the file itself", "git lfs pull"),
 }
@@ -51,8 +53,10 @@ PACKED = {".gz": "gzip data", ".zst": "Zstandard data"}
 
 
 @contextmanager
-def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
+def opened(path: Path, name: str, start: bytes = b"") -> Iterator[io.BufferedReader]:
     """The bytes of a file, unpacked; errors call it `name`.
+
+    `start`: how the file is to begin, where that is foreign to text.
 
     Raises:
         DataError: on entry, the file cannot be opened or is of a foreign kind; later, in the body,
@@ -60,7 +64,7 @@ def opened(path: Path, name: str) -> Iterator[io.BufferedReader]:
     """
     try:
         with _unpacked(path, name) as stream:
-            _check_start(stream, name)
+            _check_start(stream, name, start)
             yield stream
     except FileNotFoundError:
         raise DataError(
@@ -99,8 +103,10 @@ def _unpacked(path: Path, name: str) -> io.BufferedReader:
     return io.BufferedReader(io.FileIO(path), BUFFER_BYTES)
 
 
-def _check_start(stream: io.BufferedReader, name: str) -> None:
+def _check_start(stream: io.BufferedReader, name: str, wanted: bytes) -> None:
     start = stream.peek(8)
+    if wanted and start.startswith(wanted):
+        return
     if _looks_like_utf16(start[:8]):
         start = b"\xff\xfe"
     for foreign, (kind, hint) in FOREIGN_STARTS.items():
