@@ -25,4 +25,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        # python -m puts the working directory before all others: a file there would be taken for
+        # a package of that name. As `gptflow`, which does not, the program is the same.
+        del sys.path[0]
     main()

@@ -114,6 +114,10 @@ class FailureKind(StrEnum):
     """No connection, or it broke, on every attempt."""
     TEMPLATE = "template"
     """A prompt cannot be rendered for this row."""
+    HOOK = "hook"
+    """Your own Python failed on this row, or gave something else than it should."""
+    WORKER = "worker"
+    """The workers that had the row died, one after the other."""
     BUG = "bug"
     """gptflow itself failed on this row. Please report it."""
 

@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
         "pipeline",
         "engine",
         "notify",
+        "wrapper",
         "store",
         "mock",
         "data",
@@ -55,7 +56,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 """What each room may import beside itself.
 
-`mock` reads its scenarios with `spec`'s YAML reader. `cli` is imported by nothing.
+`mock` reads its scenarios with `spec`'s YAML reader. `runner` takes from `wrapper` how a person's
+function says what it asks: as GPTWrapper has it. `cli` is imported by nothing.
 """
 
 ANNOTATIONS_ONLY = {("errors", "records"), ("errors", "spec")}

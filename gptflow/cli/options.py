@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
+from gptflow.runner.python import Python
 from gptflow.runner.server import ServerChoice
+from gptflow.spec.showable import showable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -30,6 +34,38 @@ store_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="The store's file.  [default: .gptflow/NAME.db]",
 )
+
+
+def python_options(command: Command) -> Command:
+    """--allow-python and --python-path: which functions of the user's run. Passed as `python`."""
+
+    @functools.wraps(command)
+    def collect(
+        *args: Any, allow_python: bool, python_path: tuple[Path, ...], **kwargs: Any
+    ) -> Any:
+        announce = functools.partial(click.echo, err=True)
+        python = Python.of(
+            allow=allow_python,
+            folders=python_path,
+            announce=lambda line: announce(showable(line)),
+        )
+        return command(*args, python=python, **kwargs)
+
+    decorated: Any = collect
+    for option in reversed(_PYTHON_OPTIONS):
+        decorated = option(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+@contextmanager
+def printing_to_stderr() -> Iterator[TextIO]:
+    """What the user's functions print goes to stderr; gives the stream that stdout was.
+
+    A program may read what the command itself prints.
+    """
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr):
+        yield stdout
 
 
 def server_options(command: Command) -> Command:
@@ -79,6 +115,20 @@ class OptionalWeights(click.Command):
         return extra
 
 
+_PYTHON_OPTIONS = (
+    click.option(
+        "--allow-python",
+        is_flag=True,
+        help="Run the functions of your own that SPEC names. They can do all that you can.",
+    ),
+    click.option(
+        "--python-path",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        multiple=True,
+        metavar="DIR",
+        help="A folder with their modules. Repeatable; it is looked in last.",
+    ),
+)
 _SERVER_OPTIONS = (
     click.option(
         "--config",

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from gptflow.cli.options import debug_option, set_option, spec_argument
+from gptflow.cli.options import (
+    debug_option,
+    printing_to_stderr,
+    python_options,
+    set_option,
+    spec_argument,
+)
 from gptflow.data.excerpt import printable
 from gptflow.errors import RowFailed, UsageError
-from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
 from gptflow.pipeline.token_estimate import estimate_tokens
 from gptflow.records import Call, Row
+from gptflow.runner.dialogue import Dialogue
 from gptflow.runner.prepare import prepare
+from gptflow.runner.python import Python
 from gptflow.spec.showable import showable
 
 
@@ -30,8 +38,11 @@ from gptflow.spec.showable import showable
 )
 @click.option("--row", type=click.IntRange(1), help="Show just this row, from 1.")
 @set_option
+@python_options
 @debug_option
-def command(spec: Path, overrides: tuple[str, ...], *, count: int, row: int | None) -> int:
+def command(
+    spec: Path, overrides: tuple[str, ...], python: Python, *, count: int, row: int | None
+) -> int:
     """Show what the first rows of SPEC would be asked: the exact messages; nothing is sent.
 
     A later step's messages hang on the replies before it, so each row is shown up to its first
@@ -41,12 +52,13 @@ def command(spec: Path, overrides: tuple[str, ...], *, count: int, row: int | No
     gptflow preview pipelines/label.yaml
     gptflow preview pipelines/label.yaml --row 17
     """
-    prepared = prepare(spec, overrides=overrides)
     first, last = (row - 1, row) if row is not None else (0, count)
     shown = 0
-    for each in prepared.rows(first, last):
-        shown += 1
-        click.echo("\n".join(_lines(prepared.plan, each)))
+    with printing_to_stderr() as stdout:
+        prepared = prepare(spec, overrides=overrides, python=python)
+        for each in prepared.rows(first, last):
+            shown += 1
+            click.echo("\n".join(_lines(prepared.plan, each)), file=stdout)
     if not shown:
         raise UsageError(
             f"there is no row {first + 1} to ask about",
@@ -58,18 +70,20 @@ def command(spec: Path, overrides: tuple[str, ...], *, count: int, row: int | No
 def _lines(plan: Plan, row: Row) -> Iterator[str]:
     yield click.style(f"row {row.position + 1}", bold=True)
     try:
-        call = next(converse(plan, row), None)
+        said = asyncio.run(Dialogue(plan, row).up_to_question())
     except RowFailed as failed:
         yield f"  cannot be asked: {showable(failed.failure.message)}"
         return
-    except StopIteration:
-        call = None
-    if call is None:
+    if isinstance(said, dict):
         yield "  no step applies: nothing is asked"
         return
-    yield from _call_lines(call)
-    later = [step.name for step in plan.steps if step.name != call.step]
-    following = later[[step.name for step in plan.steps].index(call.step) :]
+    if isinstance(said, Call):
+        yield from _call_lines(said)
+    else:
+        yield showable(f"  step {said.step.name}: {said.hook.name} asks what it wants to")
+    names = [step.name for step in plan.steps]
+    asked = said.step if isinstance(said, Call) else said.step.name
+    following = names[names.index(asked) + 1 :]
     if following:
         yield f"  then, in the same conversation: {', '.join(following)}"
 

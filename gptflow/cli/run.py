@@ -12,6 +12,8 @@ import click
 from gptflow.cli.options import (
     OptionalWeights,
     debug_option,
+    printing_to_stderr,
+    python_options,
     server_options,
     set_option,
     spec_argument,
@@ -21,6 +23,7 @@ from gptflow.cli.run_report import command_line, report
 from gptflow.cli.stream import print_report, print_result
 from gptflow.runner.prepare import prepare
 from gptflow.runner.progress import choose_display
+from gptflow.runner.python import Python
 from gptflow.runner.runner import Runner, RunOptions
 from gptflow.runner.server import ServerChoice
 from gptflow.runner.summary import RunSummary
@@ -33,6 +36,7 @@ from gptflow.spec.showable import showable, showable_json
 @server_options
 @set_option
 @store_option
+@python_options
 @click.option("--fresh", is_flag=True, help="Start over: ask everything again.")
 @click.option(
     "--retry",
@@ -58,6 +62,7 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     choice: ServerChoice,
     overrides: tuple[str, ...],
     store: Path | None,
+    python: Python,
     *,
     fresh: bool,
     retry: Literal["failed", "truncated"] | None,
@@ -82,12 +87,13 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     if fresh and retry:
         raise click.UsageError("--fresh and --retry exclude each other")
     overrides = (*overrides, *_parallelism(mode, workers))
-    prepared = prepare(spec, choice, overrides=overrides)
-    display = choose_display(sys.stderr, quiet=quiet)
-    summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
+    with printing_to_stderr():
+        prepared = prepare(spec, choice, overrides=overrides, python=python)
+        display = choose_display(sys.stderr, quiet=quiet)
+        summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
     if as_json and summary.message:
         click.echo(showable(f"stopped: {summary.message}"), err=True)
-    again = command_line(spec, choice, overrides, store)
+    again = command_line(spec, choice, overrides, store, python.access)
     if as_json:
         print_result(_json(summary))
     else:

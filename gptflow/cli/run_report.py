@@ -10,6 +10,8 @@ from textwrap import shorten
 
 from gptflow.data.sinks.failed import failed_path
 from gptflow.engine.duration import duration
+from gptflow.pipeline.hook_file import PythonAccess
+from gptflow.pipeline.hooks_of_spec import NO_ACCESS
 from gptflow.pipeline.texts import shown_path
 from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.runner.summary import Ending, RunSummary
@@ -27,7 +29,11 @@ def report(summary: RunSummary, again: Sequence[str]) -> str:
 
 
 def command_line(
-    spec: Path, choice: ServerChoice, overrides: Sequence[str], store: Path | None
+    spec: Path,
+    choice: ServerChoice,
+    overrides: Sequence[str],
+    store: Path | None,
+    access: PythonAccess = NO_ACCESS,
 ) -> list[str]:
     """The words of a command that works on the same run: all that decides which one that is."""
     words = ["gptflow", "run", str(spec)]
@@ -39,6 +45,9 @@ def command_line(
         words += ["--local", *([str(choice.weights)] if choice.weights else [])]
     for option, path in (("--config", choice.config), ("--store", store)):
         words += [option, str(path)] if path else []
+    words += ["--allow-python"] if access.is_allowed else []
+    for folder in access.folders:
+        words += ["--python-path", shown_path(Path(folder))]
     for override in overrides:
         words += ["--set", veiled_change(override)]
     return words

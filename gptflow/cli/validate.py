@@ -7,10 +7,17 @@ from pathlib import Path
 
 import click
 
-from gptflow.cli.options import debug_option, set_option, spec_argument
+from gptflow.cli.options import (
+    debug_option,
+    printing_to_stderr,
+    python_options,
+    set_option,
+    spec_argument,
+)
 from gptflow.cli.stream import print_result
 from gptflow.errors import SpecError
 from gptflow.runner.prepare import prepare
+from gptflow.runner.python import Python
 from gptflow.runner.words import counted
 from gptflow.spec.showable import showable, showable_json
 
@@ -18,9 +25,10 @@ from gptflow.spec.showable import showable, showable_json
 @click.command("validate")
 @spec_argument
 @set_option
+@python_options
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as a JSON array.")
 @debug_option
-def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
+def command(spec: Path, overrides: tuple[str, ...], python: Python, *, as_json: bool) -> int:
     """Check SPEC, and list all its problems with file, line and column.
 
     The file, its templates, and the first rows of its source are read; nothing is sent.
@@ -31,7 +39,8 @@ def command(spec: Path, overrides: tuple[str, ...], *, as_json: bool) -> int:
     """
     problems = []
     try:
-        plan = prepare(spec, overrides=overrides).plan
+        with printing_to_stderr():
+            plan = prepare(spec, overrides=overrides, python=python).plan
     except SpecError as error:
         if not as_json:
             raise

@@ -8,8 +8,11 @@ from itertools import tee, zip_longest
 from gptflow.data.key import identity_in, ledger_key
 from gptflow.data.record import Record
 from gptflow.data.sources.source import Source
+from gptflow.data.transform import SAME_HINT, TransformedSource
 from gptflow.errors import DataError
 from gptflow.records import Row
+
+SOURCE_HINT = "run the same command again: it reads the source anew and keeps what is still good"
 
 Wanted = tuple[int, int, bytes, int]
 """A row of the ledger: position, record number, ledger key, ordinal."""
@@ -31,12 +34,13 @@ def replay(
     # Both copies move in step, so that tee holds one entry at a time.
     entries, ahead = tee(wanted)
     records = source.records(only=(record for _, record, _, _ in ahead))
-    for entry, record in zip_longest(entries, _as_surveyed(records)):
+    hint = SAME_HINT if isinstance(source, TransformedSource) else SOURCE_HINT
+    for entry, record in zip_longest(entries, _as_surveyed(records, hint)):
         if record is None:
-            raise _changed("it has fewer records")
+            raise _changed("it has fewer records", hint)
         position, number, key, ordinal = entry
         if not _is_same(record, id_columns, key):
-            raise _changed(f"{record.file}:{record.line} is another row")
+            raise _changed(f"{record.file}:{record.line} is another row", hint)
         identity = identity_in(key, id_columns)
         yield Row(position, number, identity, ordinal, record.raw, record.columns)
 
@@ -48,16 +52,13 @@ def _is_same(record: Record, id_columns: Sequence[str], key: bytes) -> bool:
         return False
 
 
-def _as_surveyed(records: Iterator[Record]) -> Iterator[Record]:
+def _as_surveyed(records: Iterator[Record], hint: str) -> Iterator[Record]:
     """The records; what is broken now was not when the run began."""
     try:
         yield from records
     except DataError as error:
-        raise _changed(error.message) from None
+        raise _changed(error.message, hint) from None
 
 
-def _changed(how: str) -> DataError:
-    return DataError(
-        f"the source changed since the run began: {how}",
-        hint="run the same command again: it reads the source anew and keeps what is still good",
-    )
+def _changed(how: str, hint: str) -> DataError:
+    return DataError(f"the source changed since the run began: {how}", hint=hint)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from jinja2 import TemplateError, Undefined, UndefinedError
+from jinja2 import TemplateError, Undefined
 
-from gptflow.errors import DataError, SpecError
+from gptflow.errors import SpecError
 from gptflow.files import real
 from gptflow.pipeline.examples import numbered, read_examples
 from gptflow.pipeline.extract.extractor import Extractor, build
 from gptflow.pipeline.extract.invalid import BadExtractor
 from gptflow.pipeline.extract.schema import FromSchema
+from gptflow.pipeline.hook_file import PythonAccess
+from gptflow.pipeline.hooks_of_spec import NO_ACCESS, Hooks, load_hooks
 from gptflow.pipeline.identity import CallIdentity, digest_of, in_canonical_order
 from gptflow.pipeline.name_check import FieldAt, name_problems
-from gptflow.pipeline.names import Scope, names_of
-from gptflow.pipeline.plan import Plan, StepPlan, Turn
+from gptflow.pipeline.names import Scope
+from gptflow.pipeline.plan import Plan, StepHook, StepPlan, Turn
+from gptflow.pipeline.predicate import Expression, predicate
 from gptflow.pipeline.prompts import RENDER_ERRORS
 from gptflow.pipeline.template_folder import TemplateFolder, read_text
 from gptflow.pipeline.texts import (
@@ -52,6 +55,8 @@ def compile_plan(
     columns: Iterable[str] | None,
     server: str = "",
     known: Iterable[Problem] = (),
+    access: PythonAccess = NO_ACCESS,
+    hooks: Hooks | None = None,
 ) -> Plan:
     """Compiles a spec.
 
@@ -61,14 +66,18 @@ def compile_plan(
         server: "" for paid answers; anything else sets the answers of a simulator or a local
             model apart under call keys of their own.
         known: problems that were found before, to be reported with those found here.
+        access: what functions of the user's the spec may name. A plan that travels takes it along.
+        hooks: these functions, where they were loaded before; their problems are reported here.
 
     Raises:
         SpecError: with every problem, in the order of the file.
     """
     columns = None if columns is None else tuple(columns)
-    compiler = Compiler(spec, columns, server)
-    plan = compiler.plan(partial(compile_plan, spec, columns=columns, server=server))
-    problems = in_order([*known, *compiler.problems])
+    hooks = load_hooks(spec, access) if hooks is None else hooks
+    compiler = Compiler(spec, columns, server, hooks)
+    recipe = partial(compile_plan, spec, columns=columns, server=server, access=access)
+    plan = compiler.plan(recipe)
+    problems = in_order([*known, *hooks.problems, *compiler.problems])
     if problems:
         raise SpecError(problems)
     return plan
@@ -77,9 +86,12 @@ def compile_plan(
 class Compiler:
     """Compiles one spec. Goes on after a problem, so that all of them are found in one go."""
 
-    def __init__(self, spec: Spec, columns: tuple[str, ...] | None, server: str) -> None:
+    def __init__(
+        self, spec: Spec, columns: tuple[str, ...] | None, server: str, hooks: Hooks
+    ) -> None:
         self._spec = spec
         self._server = server
+        self._hooks = hooks
         self._folder = TemplateFolder(templates_folder(spec))
         self._checker = TextChecker(self._folder, has_folder=spec.templates is not None)
         self._environment = self._checker.environment
@@ -101,7 +113,7 @@ class Compiler:
             name=self._spec.name,
             vars=self._spec.vars,
             steps=steps,
-            where=where and _predicate(where, self._spec.vars),
+            where=where and predicate(where, self._spec.vars),
             digest=self._digest(),
             recipe=recipe,
         )
@@ -115,6 +127,8 @@ class Compiler:
         path: KeyPath = ("steps", index)
         what = f"of step {step.name!r}"
         when = self._expression((*path, "when"), step.when, f"when {what}")
+        if step.python is not None:
+            return self._python(path, step, when)
         turns = self._turns(path, step, what)
         extractors = self._extractors(path, step)
         model = self._spec.model.merged(step.model)
@@ -142,12 +156,40 @@ class Compiler:
         self._scope.steps[step.name] = frozenset([*compiled.fields, *step.extract])
         return compiled
 
+    def _python(self, path: KeyPath, step: StepSpec, when: Expression | None) -> StepPlan:
+        """A step that is a function of the user's, and asks nothing by itself."""
+        fields = tuple(step.fields or ())
+        hook = self._hooks.at(*path, "python")
+        model, params = self._spec.model.name or "", self._spec.model.params
+        python = StepHook(hook, fields, ENDPOINT, self._server) if hook else None
+        asked = [model, in_canonical_order(params)] if hook and hook.takes_second else []
+        named = [step.python, hook and hook.digest, fields]
+        self._identity.append([step.name, step.when, *asked, *named])
+        self._fields += [(field, (*path, "fields", at)) for at, field in enumerate(fields)]
+        self._scope.steps[step.name] = frozenset(fields)
+        identity = CallIdentity(
+            endpoint=ENDPOINT, model=model, params=params, step=step.name, server=self._server
+        )
+        return StepPlan(
+            name=step.name,
+            turns=(),
+            when=when,
+            model=model,
+            params=params,
+            identity=identity,
+            extractors=(),
+            reask=0,
+            keep_invalid=False,
+            python=python,
+        )
+
     def _turns(self, path: KeyPath, step: StepSpec, what: str) -> tuple[Turn, ...]:
         texts: list[tuple[str, Text | None]] = []
         if step.system is not None:
             texts.append(("system", self._text((*path, "system"), step.system, f"system {what}")))
         texts += self._examples(path, step, what)
-        texts.append(("user", self._text((*path, "prompt"), step.prompt, f"prompt {what}")))
+        prompt = step.prompt or ""
+        texts.append(("user", self._text((*path, "prompt"), prompt, f"prompt {what}")))
         turns = []
         for role, text in texts:
             if text is None or not self._checker.check(text, self._scope):
@@ -230,8 +272,10 @@ class Compiler:
         )
         schema = self._schema(path, spec) if isinstance(spec, SchemaExtractor) else None
         resolved = None if labels is None else self._labels((*path, key), labels)
-        self._identity.append([name, spec.model_dump(by_alias=True), resolved, schema])
-        return build(name, spec, resolved, schema)
+        hook = self._hooks.at(*path, "python")
+        digest = [hook.digest] if hook else []
+        self._identity.append([name, spec.model_dump(by_alias=True), resolved, schema, *digest])
+        return build(name, spec, resolved, schema, hook)
 
     def _labels(self, path: KeyPath, labels: Labels) -> tuple[str, ...]:
         """The labels themselves, where they may be given as a template over the vars."""
@@ -292,9 +336,7 @@ class Compiler:
 
     # ------------------------------------------------------------------ expressions and identity
 
-    def _expression(
-        self, path: KeyPath, source: str | bool | None, what: str
-    ) -> Callable[[Mapping[str, Any]], Any] | None:
+    def _expression(self, path: KeyPath, source: str | bool | None, what: str) -> Expression | None:
         if source is None:
             return None
         source = _as_text(source)
@@ -329,24 +371,6 @@ def _schema_file(extractor: AnyExtractor) -> str | None:
         return None
     name = extractor.json_schema["file"]
     return name if isinstance(name, str) else None
-
-
-def _predicate(
-    expression: Callable[[Mapping[str, Any]], Any], spec_vars: dict[str, Any]
-) -> Callable[[Mapping[str, Any]], bool]:
-    """An expression as a question about a row's columns."""
-
-    def holds(columns: Mapping[str, Any]) -> bool:
-        try:
-            return bool(expression(names_of(spec_vars, columns)))
-        except RENDER_ERRORS as error:
-            hint = None
-            if isinstance(error, UndefinedError):
-                hint = "test for what may be missing: title is defined and title"
-            message = f"source.where cannot be evaluated for this row: {error}"
-            raise DataError(message, hint=hint) from error
-
-    return holds
 
 
 def _as_text(value: object) -> str:

@@ -11,7 +11,7 @@ from gptflow.spec.origin import KeyPath
 from gptflow.spec.problems import Problem, did_you_mean
 
 FieldAt = tuple[str, KeyPath]
-"""A field, and the extractor in the spec that gives it."""
+"""A field, and the extractor in the spec that gives it, or its place in a step's `fields`."""
 
 
 def name_problems(
@@ -35,10 +35,11 @@ def _clashes(spec: Spec, columns: Sequence[str], fields: Sequence[FieldAt]) -> I
             yield _clash(spec, "var", name, ("vars", name), owners[name])
         owners[name] = "a var"
     for name, path in fields:
-        if name in owners and owners[name] != path[-1]:
+        declared = path[-1] if isinstance(path[-1], str) else name
+        if name in owners and owners[name] != declared:
             yield _clash(spec, "field", name, path, owners[name])
         # Two extractors of one name are for the loader to report, who sees the whole file.
-        owners.setdefault(name, str(path[-1]) if path[-1] == name else f"a field of {path[-1]!r}")
+        owners.setdefault(name, declared if declared == name else f"a field of {declared!r}")
 
 
 def _clash(spec: Spec, kind: str, name: str, path: KeyPath, owner: str) -> Problem:
@@ -56,7 +57,9 @@ def _namespaces(spec: Spec, columns: Sequence[str], fields: Sequence[FieldAt]) -
                 f"templates see the column as row.{name}; rename it in the data",
             )
     for name, path in fields:
-        if name in NAMESPACES and path[-1] != name:  # else the loader reports it
+        if (
+            name in NAMESPACES and path[-2] == "extract" and path[-1] != name
+        ):  # else the loader reports it
             yield Problem(
                 f"the schema of {path[-1]!r} gives a field {name!r}, a namespace of templates",
                 spec.origin.place(path, key=True),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gptflow.pipeline.extract.extractor import Extractor, extract_all, wanted
+from gptflow.pipeline.extract.python import FromPython
+from gptflow.pipeline.hook import Hook
 from gptflow.pipeline.identity import CallIdentity
 from gptflow.records import Call, Fields, Message, Row
 
@@ -27,6 +29,18 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class StepHook:
+    """What a step does in place of asking: it calls a function of the user's."""
+
+    hook: Hook
+    fields: tuple[str, ...]
+    """What the function gives."""
+    endpoint: str
+    server: str
+    """With the step's name they make the keys of the calls that the function asks for."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepPlan:
     """A step, compiled."""
 
@@ -40,11 +54,14 @@ class StepPlan:
     extractors: tuple[Extractor, ...]
     reask: int
     keep_invalid: bool
+    python: StepHook | None = None
+    """In place of turns and extractors; `model` and `params` are what it asks by default."""
     fields: tuple[str, ...] = field(init=False)
     """All fields that the step gives, in the order of the spec."""
 
     def __post_init__(self) -> None:
         fields = tuple(name for extractor in self.extractors for name in extractor.fields)
+        fields = self.python.fields if self.python else fields
         object.__setattr__(self, "fields", fields)
 
     def call(self, messages: Sequence[Message], row: Row) -> Call:
@@ -52,12 +69,25 @@ class StepPlan:
         asked = list(messages)
         return Call(self.identity.key(asked, row), self.name, self.model, asked, self.params)
 
-    def extract(self, reply_text: str, *, patient: bool = True) -> Fields:
+    @property
+    def asks(self) -> bool:
+        """Whether the step may ask a model."""
+        return self.python is None or (self.python.hook.takes_second and bool(self.model))
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether a function of the user's is called in it."""
+        return bool(self.python) or any(isinstance(each, FromPython) for each in self.extractors)
+
+    def extract(
+        self, reply_text: str, *, patient: bool = True, row: Callable[[], dict[str, Any]] = dict
+    ) -> Fields:
         """The step's fields out of a reply; raises Invalid with everything that is wrong.
 
-        Raises TakesLong, if not `patient`, where that needs more than a moment.
+        `row` gives the row with its fields so far. Raises TakesLong, if not `patient`, where that
+        needs more than a moment, and HookFault where a function of the user's fails.
         """
-        return extract_all(self.extractors, reply_text, patient=patient)
+        return extract_all(self.extractors, reply_text, patient=patient, row=row)
 
     def correction(self, complaint: str) -> str:
         """What the model is told when its reply was not accepted."""
@@ -89,7 +119,12 @@ class Plan:
     @property
     def models(self) -> tuple[str, ...]:
         """The models that are asked, each once."""
-        return tuple(dict.fromkeys(step.model for step in self.steps))
+        return tuple(dict.fromkeys(step.model for step in self.steps if step.asks))
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether a function of the user's is called in any step."""
+        return any(step.has_hooks for step in self.steps)
 
     def __reduce__(self) -> tuple[Callable[[Callable[[], Plan]], Plan], tuple[Callable[[], Plan]]]:
         return _from_recipe, (self.recipe,)

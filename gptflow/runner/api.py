@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,36 @@ from gptflow.runner.interrupt import Interruption
 from gptflow.runner.loop import outside_of_any_loop
 from gptflow.runner.prepare import prepare
 from gptflow.runner.progress import choose_display
+from gptflow.runner.python import Python
 from gptflow.runner.runner import Runner, RunOptions
 from gptflow.runner.server import ServerChoice
 from gptflow.runner.summary import RunSummary
 from gptflow.spec.model import Spec
 
 
-def load_spec(path: str | Path, set: Mapping[str, Any] | None = None) -> Spec:  # noqa: A002  # as --set
+def load_spec(
+    path: str | Path,
+    set: Mapping[str, Any] | None = None,  # noqa: A002  # as --set
+    *,
+    allow_python: bool = False,
+    python_path: Sequence[str | Path] = (),
+) -> Spec:
     """Reads a spec and checks all of it; nothing is sent.
 
     Args:
         path: the YAML file.
         set: values in place of the file's, by path: {"model.temperature": 0}.
+        allow_python: let the spec name functions of your own, which are imported here.
+        python_path: folders in which their modules are looked for too.
 
     Raises:
         SpecError: with every problem of the file, each with its line and column.
         DataError: the first rows of the source cannot be read.
     """
-    return prepare(path, values=set).spec
+    return prepare(path, values=set, python=_python(python_path, allow=allow_python)).spec
 
 
-def run(
+def run(  # noqa: PLR0913  # each has a default that fits most
     spec: Spec | str | Path,
     *,
     server: ServerChoice | None = None,
@@ -41,6 +51,8 @@ def run(
     fresh: bool = False,
     retry: Retry | None = None,
     progress: bool = False,
+    allow_python: bool = False,
+    python_path: Sequence[str | Path] = (),
 ) -> RunSummary:
     """Runs a spec to its end, as `gptflow run` does. Blocks; works in a notebook too.
 
@@ -52,6 +64,8 @@ def run(
         fresh: start over and ask everything again.
         retry: "failed" or "truncated": ask these rows again.
         progress: show the progress on stderr.
+        allow_python: let the spec name functions of your own. They run as this program does.
+        python_path: folders in which their modules are looked for too.
 
     Returns:
         The counts, the cost, the output's path; `iter_rows()` streams the rows from the store.
@@ -66,7 +80,12 @@ def run(
     interruption = Interruption()
 
     def work() -> RunSummary:
-        prepared = prepare(spec, server or ServerChoice())
+        python = _python(python_path, allow=allow_python)
+        prepared = prepare(spec, server or ServerChoice(), python=python)
         return Runner(prepared, options, display, interruption).run()
 
     return outside_of_any_loop(work, interruption.interrupt_from_outside)
+
+
+def _python(folders: Sequence[str | Path], *, allow: bool) -> Python:
+    return Python.of(allow=allow, folders=folders, announce=logging.getLogger("gptflow").info)

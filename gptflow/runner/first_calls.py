@@ -29,7 +29,15 @@ LASTING_ATTEMPT = 4
 its first: a network that blinks fails every call in flight once."""
 
 _DIGITS = re.compile(r"\d+")
-_UNASKED = frozenset({FailureKind.TEMPLATE, FailureKind.INVALID, FailureKind.BUG})
+_UNASKED = frozenset(
+    {
+        FailureKind.TEMPLATE,
+        FailureKind.INVALID,
+        FailureKind.HOOK,
+        FailureKind.WORKER,
+        FailureKind.BUG,
+    }
+)
 """Failures that say nothing of the server: it was not asked, or its reply has told already."""
 _SUSPECT = frozenset({FailureKind.REJECTED, FailureKind.TRANSPORT})
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from gptflow.engine.stored import stored_reply
 from gptflow.errors import CallFailed, GptflowError, RowFailed
 from gptflow.pipeline.conversation import converse
+from gptflow.pipeline.extract.invalid import TakesLong
 from gptflow.pipeline.plan import Plan
-from gptflow.records import Row
+from gptflow.records import Call, Row
 from gptflow.runner.desk import Archive
 
 LONGEST_S = 2.0
@@ -79,19 +80,21 @@ def forecast(
 
 
 def _look(plan: Plan, row: Row, archive: Archive, sums: _Sums) -> None:
-    conversation = converse(plan, row)
+    conversation = converse(plan, row, patient=not plan.has_hooks)
     try:
-        call = next(conversation)
-        while (body := archive.find_reply(call.key)) is not None:
+        said = next(conversation)
+        while isinstance(said, Call) and (body := archive.find_reply(said.key)) is not None:
             sums.reused += 1
-            call = conversation.send(stored_reply(call, body))
-    except (StopIteration, CallFailed, RowFailed):
+            said = conversation.send(stored_reply(said, body))
+    except (StopIteration, CallFailed, RowFailed, TakesLong):
         return
     except GptflowError:
         raise
     except Exception:  # noqa: BLE001  # the worker comes to it again, and records it as this row's
         return
-    asked = [step.name for step in plan.steps].index(call.step)
-    later = plan.steps[asked + 1 :]
-    sums.least += 1 + sum(step.when is None for step in later)
-    sums.most += 1 + len(later)
+    # The user's functions are not called for this: nobody knows what follows from them.
+    name, is_call = (said.step, 1) if isinstance(said, Call) else (said.step.name, 0)
+    asked = [step.name for step in plan.steps].index(name)
+    later = [step for step in plan.steps[asked + 1 :] if step.python is None]
+    sums.least += is_call + sum(step.when is None for step in later)
+    sums.most += is_call + len(later)

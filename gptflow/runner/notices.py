@@ -53,6 +53,8 @@ _KINDS = {
     FailureKind.TIMEOUT: "timeout",
     FailureKind.TRANSPORT: "no connection",
     FailureKind.TEMPLATE: "prompt cannot be rendered",
+    FailureKind.HOOK: "your own Python failed",
+    FailureKind.WORKER: "its workers died",
     FailureKind.BUG: "bug in gptflow",
 }
 _HEADLINES: dict[type, tuple[str, Color]] = {

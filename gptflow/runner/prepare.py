@@ -17,9 +17,11 @@ from gptflow.engine.config import Config
 from gptflow.errors import DataError, SpecError, UsageError
 from gptflow.files import real
 from gptflow.pipeline.compile import compile_plan
+from gptflow.pipeline.hooks_of_spec import Hooks, load_hooks
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
 from gptflow.runner.price import Prices, unpriced
+from gptflow.runner.python import NO_PYTHON, Python, transformed
 from gptflow.runner.server import MOCK, ServerChoice
 from gptflow.spec.companion import companions, simulated_path
 from gptflow.spec.load import Draft, read_spec
@@ -94,6 +96,7 @@ def prepare(
     overrides: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,
     stdin: BinaryIO | None = None,
+    python: Python = NO_PYTHON,
 ) -> Prepared:
     """Reads, checks and compiles a spec.
 
@@ -106,6 +109,7 @@ def prepare(
         overrides: as `--set` takes them, "path=value".
         values: the same from Python, by path.
         stdin: read in place of standard input.
+        python: which of the user's functions the spec may name, and who is told of them.
 
     Raises:
         SpecError: with every problem of the file, in its order.
@@ -119,11 +123,19 @@ def prepare(
     )
     if draft.spec is None:
         raise SpecError(draft.problems)
-    source, columns = _source(draft, stdin)
+    hooks = load_hooks(draft.spec, python.access, python.announce)
+    source, columns = _source(draft, hooks, stdin)
     server, known = choice.name if choice else "", draft.problems
     if not (choice and choice.local):
         known = [*known, *unpriced(draft.spec, Prices(draft.spec.limits.prices))]
-    plan = compile_plan(draft.spec, columns=columns, server=server, known=known)
+    plan = compile_plan(
+        draft.spec,
+        columns=columns,
+        server=server,
+        known=known,
+        access=python.access,
+        hooks=hooks,
+    )
     assert source is not None  # a source that cannot be opened is a problem, or was raised
     config = choice.find_config(os.environ) if choice else None
     prepared = Prepared(draft.spec, plan, source, choice or ServerChoice(), config)
@@ -142,12 +154,19 @@ def _keep_keys_apart(prepared: Prepared) -> None:
         )
 
 
-def _source(draft: Draft, stdin: BinaryIO | None) -> tuple[Source | None, list[str] | None]:
+def _source(
+    draft: Draft, hooks: Hooks, stdin: BinaryIO | None
+) -> tuple[Source | None, list[str] | None]:
     """The source and its columns; where the spec has problems already, as far as it goes."""
     if draft.spec is None or not draft.knows_source:
         return None, None
     try:
         source = open_source(draft.spec, spool_folder=STORE_FOLDER / "stdin", stdin=stdin)
+        if draft.spec.source.transform is not None:
+            transform = hooks.at("source", "transform")
+            if transform is None:
+                return source, None  # which is a problem that is reported
+            source = transformed(source, transform)
         return source, first_columns(source, ROWS_LOOKED_AT) or None
     except DataError:
         if draft.problems:

@@ -67,13 +67,18 @@ class Talk:
 
     async def _fields(self, row: Row, asked: Asked) -> Fields:
         """Answers the calls of a row's conversation until it gives the row's fields."""
-        dialogue = Dialogue(self._plan, row)
         key_name = None
-        said = dialogue.begin()
-        while isinstance(said, Call):
-            asked.calls.append(said.key)
-            reply = await self._ask(said, key_name)
+
+        async def ask(call: Call) -> Reply:
+            asked.calls.append(call.key)
+            reply = await self._ask(call, key_name)
             asked.truncated |= reply.truncated
+            return reply
+
+        dialogue = Dialogue(self._plan, row, ask)
+        said = await dialogue.begin()
+        while isinstance(said, Call):
+            reply = await ask(said)
             key_name = reply.key_name or key_name
             said = await dialogue.answer(reply)
         return said

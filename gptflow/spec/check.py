@@ -48,15 +48,14 @@ def model_problems(data: Any, origin: Origin) -> list[Problem]:
     model = data.get("model")
     if not _lacks_name(model):
         return []
+    asking = [(index, step) for index, step in _steps(data) if "python" not in step]
     lacking = [
-        index
-        for index, step in _steps(data)
-        if _lacks_name(step.get("model")) or not step.get("model")
+        index for index, step in asking if _lacks_name(step.get("model")) or not step.get("model")
     ]
     if not lacking:
         return []
     hint = "add a line such as `model: {name: gpt-4o-mini}`"
-    if model is not None or len(lacking) == len(list(_steps(data))):
+    if model is not None or len(lacking) == len(asking):
         place = origin.place(("model",), key=True)
         return [Problem("no model is named", place, hint)]
     return [
@@ -99,6 +98,10 @@ def _field_names(data: Any) -> Iterator[tuple[KeyPath, str]]:
     for index, step in _steps(data):
         for name in _mapping(step, "extract"):
             yield ("steps", index, "extract", name), name
+        fields = step.get("fields")
+        for place, name in enumerate(fields if isinstance(fields, list) else ()):
+            if isinstance(name, str):
+                yield ("steps", index, "fields", place), name
 
 
 def _duplicates(

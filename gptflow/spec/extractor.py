@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from gptflow.spec.hook import HookName
 from gptflow.spec.part import SpecModel
 
 FieldType = Literal["str", "int", "float", "bool", "list", "dict"]
@@ -138,7 +139,18 @@ class ChoiceExtractor(Extractor):
         return self.one_of
 
 
-EXTRACTOR_KINDS = ("text", "regex", "json", "schema", "choice")
+class PythonExtractor(Extractor):
+    """What a function of yours makes of the reply."""
+
+    python: HookName = Field(
+        description="A function, module:function, called with the reply's text, and with the row "
+        "where it takes a second argument. It gives the value, or raises ValueError for a reply "
+        "that is not valid. Needs --allow-python.",
+        examples=["hooks:first_date"],
+    )
+
+
+EXTRACTOR_KINDS = ("text", "regex", "json", "schema", "choice", "python")
 
 
 def extractor_kind(value: object) -> str | None:
@@ -163,7 +175,8 @@ AnyExtractor = Annotated[
     | Annotated[RegexExtractor, Tag("regex")]
     | Annotated[JsonExtractor, Tag("json")]
     | Annotated[SchemaExtractor, Tag("schema")]
-    | Annotated[ChoiceExtractor, Tag("choice")],
+    | Annotated[ChoiceExtractor, Tag("choice")]
+    | Annotated[PythonExtractor, Tag("python")],
     Discriminator(
         extractor_kind,
         custom_error_type="extractor_kind",

@@ -21,11 +21,13 @@ from gptflow.spec.extractor import (
     FieldType,
     JsonExtractor,
     Labels,
+    PythonExtractor,
     RegexExtractor,
     SchemaExtractor,
     TextExtractor,
     long_form,
 )
+from gptflow.spec.hook import HookName, refuse_mixture
 from gptflow.spec.limits import LimitsSpec
 from gptflow.spec.notify import LarkSpec, NotifySpec, Occasion
 from gptflow.spec.origin import Origin
@@ -57,6 +59,7 @@ __all__ = [
     "OutputFormat",
     "OutputSpec",
     "ParallelismSpec",
+    "PythonExtractor",
     "RaySpec",
     "RegexExtractor",
     "Sample",
@@ -104,6 +107,13 @@ class SourceSpec(SpecModel):
     id: str | list[str] | None = Field(
         default=None,
         description="The column or columns that identify a row. Without it the whole row does.",
+    )
+    transform: HookName | None = Field(
+        default=None,
+        description="A function, module:function, called with each record: it gives a row, None "
+        "to leave it out, or a list of rows. `id`, `where` and the templates see its rows. Needs "
+        "--allow-python.",
+        examples=["hooks:split"],
     )
     where: str | None = Field(
         default=None, description="A Jinja expression; only rows for which it is true are taken."
@@ -196,8 +206,15 @@ def _add_short_form(schema: dict[str, Any]) -> None:
     extractor["oneOf"].append({"const": "text", "description": "Short for {text: true}."})
 
 
+def _demand_one_way(schema: dict[str, Any]) -> None:
+    """Lets the JSON Schema of a step say what the validator below says."""
+    schema["oneOf"] = [{"required": ["prompt"]}, {"required": ["python", "fields"]}]
+
+
 class StepSpec(SpecModel):
     """One named question. The steps of a row are one conversation: each sees all earlier turns."""
+
+    model_config = ConfigDict(json_schema_extra=_demand_one_way)
 
     name: Name = Field(
         description="Names the step in templates, messages and the store.", examples=["label"]
@@ -207,9 +224,20 @@ class StepSpec(SpecModel):
         description="The system message: a template or {file: ...}. The first step's stands for "
         "the conversation; a later one's is added where it stands.",
     )
-    prompt: str | FileRef = Field(
+    prompt: str | FileRef | None = Field(
+        default=None,
         description="The user message: a template or {file: ...}.",
         examples=["Label this review: {{ text }}", {"file": "label.jinja"}],
+    )
+    python: HookName | None = Field(
+        default=None,
+        description="In place of a prompt: a function, module:function, called with the row, and "
+        "with a wrapper that asks the model where it takes a second argument. It gives a dict of "
+        "the `fields`. Needs --allow-python.",
+        examples=["hooks:score"],
+    )
+    fields: list[Name] | None = Field(
+        default=None, min_length=1, description="With `python`: the fields that it gives."
     )
     examples: list[Example] | FileRef | None = Field(
         default=None,
@@ -235,6 +263,18 @@ class StepSpec(SpecModel):
     on_invalid: OnInvalid = Field(
         default_factory=OnInvalid, description="What to do with a reply that is not valid."
     )
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _some_prompt(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("expected text or {file: ...}, found nothing")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> StepSpec:
+        refuse_mixture({key for key in self.model_fields_set if getattr(self, key) is not None})
+        return self
 
     @field_validator("extract", mode="before")
     @classmethod

@@ -61,7 +61,9 @@ def _mend(data: dict[str, Any], path: KeyPath) -> None:
 def _mend_step(steps: list[Any], index: int, path: list[str | int]) -> None:
     match path:
         case []:
-            steps[index] = _step(index)
+            steps[index] = _kept(steps[index], index)
+        case ["python", *_] if "prompt" not in steps[index]:
+            steps[index] = _kept(steps[index], index)
         case ["name" | "prompt" as key, *_]:
             steps[index][key] = _step(index)[key]
         case ["extract", str(name), *_] if name.isidentifier():
@@ -69,6 +71,19 @@ def _mend_step(steps: list[Any], index: int, path: list[str | int]) -> None:
             steps[index]["extract"][name] = {"text": True}
         case [key, *_]:
             steps[index].pop(key, None)
+
+
+def _kept(step: Any, index: int) -> dict[str, Any]:
+    """A step in place of one that is wrong as a whole: its fields stay, for who names them."""
+    kept: dict[str, Any] = _step(index)
+    if not isinstance(step, dict):
+        return kept
+    name, fields, extract = (step.get(key) for key in ("name", "fields", "extract"))
+    found = dict(extract) if isinstance(extract, dict) else {}
+    for field in fields if isinstance(fields, list) else ():
+        if isinstance(field, str) and field.isidentifier():
+            found[field] = {"text": True}
+    return {**kept, **({"name": name} if isinstance(name, str) else {}), "extract": found}
 
 
 def _step(index: int) -> dict[str, str]:

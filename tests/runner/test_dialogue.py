@@ -56,7 +56,7 @@ async def turns_during(dialogue: Dialogue, text: str) -> int:
 def test_the_loop_goes_round_while_a_pattern_explodes(plan: Plan) -> None:
     async def talk() -> int:
         dialogue = Dialogue(plan, ROW)
-        dialogue.begin()
+        await dialogue.begin()
         return await turns_during(dialogue, "a" * 100_000 + "!")
 
     assert asyncio.run(talk()) > 3
@@ -65,7 +65,7 @@ def test_the_loop_goes_round_while_a_pattern_explodes(plan: Plan) -> None:
 def test_the_conversation_goes_on_behind_it(plan: Plan) -> None:
     async def talk() -> None:
         dialogue = Dialogue(plan, ROW)
-        first = dialogue.begin()
+        first = await dialogue.begin()
         second = await dialogue.answer(saying("a" * 100_000 + "!"))
         assert isinstance(first, Call)
         assert isinstance(second, Call)
@@ -78,7 +78,7 @@ def test_the_conversation_goes_on_behind_it(plan: Plan) -> None:
 def test_a_row_that_fails_in_a_thread_fails_like_any_other(plan: Plan) -> None:
     async def talk() -> None:
         dialogue = Dialogue(plan, ROW)
-        dialogue.begin()
+        await dialogue.begin()
         await dialogue.answer(saying("b!"))
         with pytest.raises(RowFailed, match="took longer than"):
             await dialogue.answer(saying("a" * 100_000 + "!"))

@@ -13,6 +13,7 @@ from gptflow.pipeline.extract.extractor import Extractor, extract_all
 from gptflow.pipeline.extract.invalid import Invalid
 from gptflow.pipeline.extract.json_path import planted
 from gptflow.pipeline.extract.json_value import FromJson
+from gptflow.pipeline.extract.python import FromPython
 from gptflow.pipeline.extract.regex import FromRegex
 from gptflow.pipeline.extract.regex_example import matching_text
 from gptflow.pipeline.extract.schema import FromSchema
@@ -24,11 +25,13 @@ def example_reply(extractors: Sequence[Extractor], pick: int) -> str | None:
     """A reply that all the extractors accept together; another for another pick.
 
     None if none could be made, as for a regular expression of great subtlety, or for two
-    extractors that ask for different whole replies.
+    extractors that ask for different whole replies. What a function of the user's accepts nobody
+    knows: it is not called for this.
     """
+    known = [extractor for extractor in extractors if not isinstance(extractor, FromPython)]
     for text in _candidates(extractors, pick):
         try:
-            extract_all(extractors, text)
+            extract_all(known, text)
         except Invalid:
             continue
         return text
@@ -62,7 +65,7 @@ def _text_parts(extractors: Sequence[Extractor], pick: int) -> Iterator[str]:
     for extractor in extractors:
         if isinstance(extractor, FromChoice):
             yield extractor.labels.labels[pick % len(extractor.labels.labels)]
-        elif isinstance(extractor, FromText) and extractor.conversion.wants():
+        elif isinstance(extractor, FromText | FromPython) and extractor.conversion.wants():
             value = _value(extractor.conversion, pick)
             yield value if isinstance(value, str) else _json(value)
         elif isinstance(extractor, FromRegex):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from gptflow.pipeline.extract.choice import FromChoice
@@ -11,10 +11,12 @@ from gptflow.pipeline.extract.invalid import Invalid
 from gptflow.pipeline.extract.json_path import Each, parse_path
 from gptflow.pipeline.extract.json_value import FromJson
 from gptflow.pipeline.extract.label import LabelSet
+from gptflow.pipeline.extract.python import FromPython
 from gptflow.pipeline.extract.regex import FromRegex
 from gptflow.pipeline.extract.reply_text import ReplyText
 from gptflow.pipeline.extract.schema import FromSchema
 from gptflow.pipeline.extract.text import FromText
+from gptflow.pipeline.hook import Hook
 from gptflow.spec.extractor import (
     AnyExtractor,
     ChoiceExtractor,
@@ -43,11 +45,12 @@ def build(
     spec: AnyExtractor,
     labels: Sequence[str] | None = None,
     schema: dict[str, Any] | None = None,
+    hook: Hook | None = None,
 ) -> Extractor:
     """The extractor that the spec's entry `name` describes.
 
     `labels` are those of `one_of` or `choice` and `schema` is that of `schema`, with templates
-    rendered and files read; None where the spec has none.
+    rendered and files read; `hook` is that of `python`; None where the spec has none.
 
     Raises:
         BadExtractor: it cannot work as it is written; names the key that is wrong.
@@ -62,21 +65,30 @@ def build(
         parts = () if spec.json_path is True else parse_path(spec.json_path)
         return FromJson(parts, Conversion(name, spec.type, one_of, each=Each() in parts))
     conversion = Conversion(name, spec.type, one_of)
+    if hook is not None:
+        return FromPython(hook, conversion)
     if isinstance(spec, SchemaExtractor):
         return FromSchema(spec.json_schema if schema is None else schema, conversion)
     return FromText(conversion)
 
 
 def extract_all(
-    extractors: Sequence[Extractor], text: str, *, patient: bool = True
+    extractors: Sequence[Extractor],
+    text: str,
+    *,
+    patient: bool = True,
+    row: Callable[[], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
     """The fields that all extractors of a step find in a reply, in the order of the spec.
+
+    `row` gives the row that the reply is about, for the functions that take it.
 
     Raises:
         Invalid: at least one does not accept the reply; the message has every complaint once.
         TakesLong: not `patient`, and a search is not over in a moment.
+        HookFault: a function failed.
     """
-    reply = ReplyText(text, patient=patient)
+    reply = ReplyText(text, patient=patient, row=row)
     fields: dict[str, Any] = {}
     complaints: dict[str, None] = {}
     for extractor in extractors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gptflow.pipeline.extract.invalid import Invalid
@@ -15,12 +15,21 @@ MOST_CHARACTERS = 4_000_000
 class ReplyText:
     """The text of a reply, with the JSON values in it as far as they were asked for."""
 
-    __slots__ = ("_complaint", "_found", "_unread", "patient", "text")
+    __slots__ = ("_complaint", "_found", "_unread", "patient", "row", "text")
 
-    def __init__(self, text: str, *, patient: bool = True) -> None:
-        """`patient`: whether a search in it may take its whole time, or else raises TakesLong."""
+    def __init__(
+        self, text: str, *, patient: bool = True, row: Callable[[], dict[str, Any]] = dict
+    ) -> None:
+        """A reply.
+
+        Args:
+            text: what the model said.
+            patient: whether a search in it may take its whole time, or else raises TakesLong.
+            row: gives the row that it is about, with the fields so far, for who asks.
+        """
         self.text = text
         self.patient = patient
+        self.row = row
         self._found: list[Any] = []
         self._unread: Iterator[Any] | None = None
         self._complaint = "there is no JSON value in the reply"
