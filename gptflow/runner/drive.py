@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,11 +13,23 @@ from gptflow.records import RowStatus
 from gptflow.runner.budget import Budget, Reached
 from gptflow.runner.display import Display
 from gptflow.runner.interrupt import Interruption
-from gptflow.runner.lanes import Lanes
 from gptflow.runner.tally import Tally
 from gptflow.runner.width import Width
 
 REFRESH_S = 0.25
+
+
+class Driven(Protocol):
+    """What is driven: lanes, or what brings rows to their ends in place of them."""
+
+    on_result: Callable[[RowStatus], object]
+    """Called as soon as a row has its result."""
+
+    async def run(self, width: Width) -> None:
+        """Works to the end, or to where `drain` ends it. RunStopped: nothing can go on."""
+
+    def drain(self) -> None:
+        """Takes no further row."""
 
 
 class Drained(Protocol):
@@ -32,7 +44,7 @@ class Drained(Protocol):
 
 
 async def drive(
-    lanes: Lanes,
+    lanes: Driven,
     engine: Drained,
     width: Width,
     *,
@@ -67,7 +79,7 @@ async def drive(
 class _Draining:
     """The end of a run that has reached a limit; not of one that was interrupted before."""
 
-    lanes: Lanes
+    lanes: Driven
     engine: Drained
     display: Display
     interruption: Interruption
@@ -85,7 +97,7 @@ class _Draining:
 @asynccontextmanager
 async def within(
     budget: Budget,
-    lanes: Lanes,
+    lanes: Driven,
     engine: Drained,
     display: Display,
     interruption: Interruption,

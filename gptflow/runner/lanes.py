@@ -17,8 +17,8 @@ MAX_UNCOMMITTED = 256
 MAX_UNCOMMITTED_BYTES = 1 << 24
 """The same, in bytes: 256 rows of megabytes each are too many."""
 
-Converse = Callable[[Row], Awaitable[RowResult]]
-"""Brings a row to its result, wherever that is done."""
+Converse = Callable[[Row], Awaitable[RowResult | None]]
+"""Brings a row to its result, wherever that is done; None where it stays pending."""
 
 
 class Lanes:
@@ -109,7 +109,8 @@ class Lanes:
             result = await self._converse(row)
         finally:
             self.in_flight -= 1
-        await self._save(result)
+        if result is not None:
+            await self._save(result)
 
     async def _save(self, result: RowResult) -> None:
         saved = self._archive.save_result(result)

@@ -10,6 +10,9 @@ from gptflow.spec.limits import PriceSpec
 from gptflow.spec.model import Spec
 from gptflow.spec.problems import Problem
 
+BATCH_SHARE = 0.5
+"""Of the price of a call, what it costs in a batch: https://platform.openai.com/docs/guides/batch."""
+
 _MILLION = 1_000_000
 _PROBE_TOKENS = 1_000
 """So few that no provider's price for long prompts is met."""
@@ -29,6 +32,10 @@ class Price(NamedTuple):
         cached = price.input if price.cached_input is None else price.cached_input
         return cls(price.input / _MILLION, price.output / _MILLION, cached / _MILLION)
 
+    def times(self, share: float) -> Price:
+        """A share of the price."""
+        return Price(self.input_usd * share, self.output_usd * share, self.cached_usd * share)
+
     def prompt_usd(self, count: TokenCount) -> float:
         """What prompts cost."""
         return (count.prompt - count.cached) * self.input_usd + count.cached * self.cached_usd
@@ -41,16 +48,29 @@ class Price(NamedTuple):
 class Prices:
     """The prices of models. Each is looked up once."""
 
-    def __init__(self, told: Mapping[str, PriceSpec] | None = None) -> None:
-        """`told`: prices by model, which win over the list."""
+    def __init__(self, told: Mapping[str, PriceSpec] | None = None, *, share: float = 1.0) -> None:
+        """Build a list of prices.
+
+        Args:
+            told: prices by model, which win over those of genai-prices.
+            share: of all these, what is paid.
+        """
+        self.share = share
         self._prices: dict[str, Price | None] = {
-            model: Price.told(price) for model, price in (told or {}).items()
+            model: Price.told(price).times(share) for model, price in (told or {}).items()
         }
+
+    @classmethod
+    def of_spec(cls, spec: Spec) -> Prices:
+        """What calls cost in the mode of a spec."""
+        is_batch = spec.parallelism.mode == "batch"
+        return cls(spec.limits.prices, share=BATCH_SHARE if is_batch else 1.0)
 
     def of(self, model: str) -> Price | None:
         """What a model costs; None where nobody knows."""
         if model not in self._prices:
-            self._prices[model] = _listed(model)
+            listed = _listed(model)
+            self._prices[model] = listed and listed.times(self.share)
         return self._prices[model]
 
     def cost_usd(self, tokens: Mapping[str, TokenCount]) -> float | None:

@@ -59,7 +59,7 @@ class Meter:
         """The meter of a run."""
         meter = cls(clock)
         meter.is_paid = not prepared.choice.name
-        meter.prices = Prices(prepared.spec.limits.prices)
+        meter.prices = Prices.of_spec(prepared.spec)
         return meter
 
     def figures(self, tally: Tally) -> list[str]:
@@ -69,6 +69,8 @@ class Meter:
         parts = [f"{rows_per_s:,.0f} rows/s" if rows_per_s >= 10 else f"{rows_per_s:.1f} rows/s"]
         if rows_per_s and tally.pending and not self._is_stuck():
             parts.append(f"{duration(tally.pending / rows_per_s)} left")
+        if away := tally.away():
+            parts.insert(0, away)
         if tally.reused_calls:
             parts.append(f"{counted(tally.reused_calls, 'call')} reused")
         if tally.total_tokens:

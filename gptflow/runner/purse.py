@@ -11,7 +11,7 @@ from gptflow.engine.events import ReplyWasted
 from gptflow.pipeline.token_estimate import BYTES_PER_TOKEN, estimate_tokens
 from gptflow.records import Call, Reply, Usage
 from gptflow.runner.events import RunEvent
-from gptflow.runner.price import Price
+from gptflow.runner.price import BATCH_SHARE, Price
 from gptflow.runner.tally import TokenCount
 from gptflow.store.record import ModelUsage
 
@@ -64,6 +64,9 @@ class Purse:
         prices: Mapping[str, Price],
         before: Iterable[ModelUsage] = (),
         estimates: Mapping[str, Usage] | None = None,
+        *,
+        discounted: Mapping[str, Usage] | None = None,
+        share: float = 1.0,
     ) -> None:
         """Build a purse.
 
@@ -73,6 +76,8 @@ class Purse:
             before: what earlier commands have used of it, as far as their servers told. Of a
                 process that was killed the replies in flight are missing: nobody has them.
             estimates: what they have used besides, by model.
+            discounted: the part of both that was had in batches, by model.
+            share: of the price of a call, what `prices` are.
         """
         self.limit_usd = limit_usd
         self.spent_usd = 0.0
@@ -86,7 +91,11 @@ class Purse:
             count = TokenCount()
             count.add(Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens))
             count.add((estimates or {}).get(usage.model, Usage()))
-            self.spent_usd += prices[usage.model].usd(count)
+            batched = TokenCount()
+            batched.add((discounted or {}).get(usage.model, Usage()))
+            batched_usd = prices[usage.model].usd(batched)
+            rest_usd = prices[usage.model].usd(count) - batched_usd
+            self.spent_usd += (rest_usd + batched_usd * BATCH_SHARE) / share
             self._first_tokens[usage.model] = count.completion / usage.calls
 
     def quote(self, call: Call) -> Quote:
@@ -108,6 +117,14 @@ class Purse:
             tokens = min(tokens, quote.most_tokens)
         return prompt_usd + price.output_usd * tokens
 
+    def guess_usd(self, model: str, calls: int, prompt_tokens: int) -> float:
+        """What calls may cost of which no more is known than the tokens of their prompts."""
+        price = self._prices.get(model)
+        if price is None:
+            return 0.0
+        tokens = self._first_tokens.get(model, FIRST_COMPLETION_TOKENS)
+        return price.input_usd * prompt_tokens + price.output_usd * tokens * calls
+
     def room(self, usd: float) -> Room:
         """Whether there is room for a call. With none in flight it is never LATER."""
         limit_usd = self.limit_usd * (1 + _ROUNDING)
@@ -117,14 +134,14 @@ class Purse:
             return Room.LATER
         return Room.FREE
 
-    def reserve(self, usd: float) -> None:
-        """Keeps money for a call that is about to be asked."""
-        self._open += 1
+    def reserve(self, usd: float, calls: int = 1) -> None:
+        """Keeps money for calls that are about to be asked."""
+        self._open += calls
         self.reserved_usd += usd
 
-    def give_back(self, usd: float) -> None:
-        """The call has ended: what was kept for it is free again."""
-        self._open -= 1
+    def give_back(self, usd: float, calls: int = 1) -> None:
+        """The calls have ended: what was kept for them is free again."""
+        self._open -= calls
         self.reserved_usd = self.reserved_usd - usd if self._open else 0.0
 
     def hear(self, event: RunEvent) -> None:

@@ -36,6 +36,11 @@ class Rehearsal:
         example = example_reply(self._steps[steps[-1]].extractors, pick) if steps else None
         return str(request["messages"][-1]["content"]) if example is None else example
 
+    def note(self, call: Call) -> None:
+        """A call is about to be asked at any time from now on."""
+        digest = digest_of([call.model, call.messages])
+        self._asked.setdefault(digest, []).append(call.step)
+
     def noting(self, engine: Asker) -> Asker:
         """An engine that tells the rehearsal what it is about to ask."""
         return _NotingAsker(engine, self._asked)

@@ -60,6 +60,8 @@ class Tally:
     """Rows that this process has brought to an end: the speed is counted from these."""
     keys: Callable[[], Sequence[KeyShare]] = tuple
     """Looks at the keys as they stand."""
+    away: Callable[[], str] = str
+    """Says how far batches are that are with a provider; empty where there are none."""
     tokens: dict[str, TokenCount] = field(default_factory=lambda: defaultdict(TokenCount))
     """By model, of the calls that were answered by a server."""
 
