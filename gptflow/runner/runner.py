@@ -25,6 +25,7 @@ from gptflow.runner.garbage import rare_collections
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.lanes import Lanes
 from gptflow.runner.loop import run_coroutine
+from gptflow.runner.modes.choose import crew
 from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import Prices
@@ -33,7 +34,6 @@ from gptflow.runner.purse import Purse
 from gptflow.runner.rehearsal import Rehearsal
 from gptflow.runner.server import Server, open_server
 from gptflow.runner.summary import Ending, RunSummary
-from gptflow.runner.talk import Talk
 from gptflow.runner.tally import KeyShare, Tally
 from gptflow.runner.till import Till
 from gptflow.runner.width import Width
@@ -193,24 +193,20 @@ class Runner:
             asker = _asker(engine, server.rehearsal)
             till = Till(purse, self._budget, asker, engine) if purse else None
             desk = Desk(till or asker, archive, hear)
-            lanes = Lanes(
-                Talk(prepared.plan, desk.reply).converse,
-                desk,
-                archive,
-                self._first_calls.watch(self._pending_rows(store, beginning)),
-                hear,
-            )
-            gate = till or engine
-            kept = within(self._budget, lanes, gate, self._display, self._interruption)
-            async with heeded(self._first_calls, engine), kept:
-                await drive(
-                    lanes,
-                    gate,
-                    _width(concurrency, engine, till),
-                    display=self._display,
-                    tally=self._tally,
-                    interruption=self._interruption,
-                )
+            rows = self._first_calls.watch(self._pending_rows(store, beginning))
+            async with crew(prepared.spec, prepared.plan, server, desk, self._display.say) as who:
+                lanes = Lanes(who, desk, archive, rows, hear)
+                gate = till or engine
+                kept = within(self._budget, lanes, gate, self._display, self._interruption)
+                async with heeded(self._first_calls, engine), kept:
+                    await drive(
+                        lanes,
+                        gate,
+                        _width(concurrency, engine, till),
+                        display=self._display,
+                        tally=self._tally,
+                        interruption=self._interruption,
+                    )
 
     def _purse(self, store: Store, beginning: Beginning) -> Purse | None:
         """The run's money; None where it may cost anything, or is free."""

@@ -1,0 +1,1 @@
+"""A crew: workers that live elsewhere, and how a run talks with them."""

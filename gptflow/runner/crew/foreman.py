@@ -1,0 +1,151 @@
+"""The foreman: hands rows to the workers of a crew, and replaces those that are lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from gptflow.errors import GptflowError, WorkerFailed
+from gptflow.pipeline.plan import Plan
+from gptflow.records import Failure, FailureKind, Row, RowResult, RowStatus
+from gptflow.runner.crew import messages as said
+from gptflow.runner.crew.hand import Hand, WorkerGone
+from gptflow.runner.crew.link import Mode
+from gptflow.runner.desk import Desk
+
+MOST_DEATHS = 3
+"""Workers that may end with the same row in their hands before it fails: it may be the cause."""
+MOST_FALSE_STARTS = 3
+"""Workers in a row that may end before they can take a row."""
+
+
+class Foreman:
+    """A crew of workers, all of one mode. Use it in `async with`."""
+
+    def __init__(
+        self,
+        mode: Mode,
+        workers: int,
+        begin: said.Begin,
+        plan: Plan,
+        desk: Desk,
+        keys: Sequence[str],
+        say: Callable[[str], object],
+    ) -> None:
+        """Build a crew; nobody is there yet.
+
+        Args:
+            mode: where they live.
+            workers: how many.
+            begin: the first word to each.
+            plan: of the run.
+            desk: answers their calls.
+            keys: names of the API keys: each worker starts at its own.
+            say: is told what a person should know.
+        """
+        self._mode = mode
+        self._workers = workers
+        self._begin = begin
+        self._plan = plan
+        self._desk = desk
+        self._keys = keys
+        self._say = say
+        self._hands: dict[int, Hand] = {}
+        """Those that can take rows, by their place."""
+        self._places: dict[int, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+        self._false_starts = 0
+        self._error: GptflowError | None = None
+        self._deaths: Counter[int] = Counter()
+        """Of the rows that were in the hands of workers that ended."""
+
+    async def __aenter__(self) -> Self:
+        for number in range(self._workers):
+            self._places[number] = asyncio.create_task(self._keep_filled(number))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._places.values():
+            task.cancel()
+        await asyncio.gather(*self._places.values(), return_exceptions=True)
+
+    async def converse(self, row: Row) -> RowResult:
+        """Has a row brought to its result by the worker with the fewest.
+
+        Raises:
+            GptflowError: what concerns the run, or that there can be no workers.
+        """
+        while True:
+            hand = await self._free_hand()
+            try:
+                return await hand.converse(row)
+            except WorkerGone as gone:
+                self._deaths[row.position] += 1
+                if self._deaths[row.position] >= MOST_DEATHS:
+                    return _failed(row, self._mode.title, str(gone))
+
+    async def _free_hand(self) -> Hand:
+        while not self._hands:
+            if self._error is not None:
+                raise self._error
+            self._changed.clear()
+            await self._changed.wait()
+        return min(self._hands.values(), key=lambda hand: hand.load)
+
+    async def _keep_filled(self, number: int) -> None:
+        """Sees to it that there is a worker in a place, until the crew is sent home."""
+        try:
+            while self._error is None:
+                await self._one_life(number)
+        except GptflowError as error:
+            self._give_up(error)
+
+    async def _one_life(self, number: int) -> None:
+        """A worker, from its start to its end."""
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        first_key = self._keys[number % len(self._keys)] if self._keys else None
+        hand = Hand(self._plan, self._desk, first_key)
+
+        def lost(how: str) -> None:
+            self._hands.pop(number, None)
+            hand.lost(how)
+            if not ended.done():
+                ended.set_result(how)
+
+        link = await self._mode.hire(number, hand.take, lost)
+        hand.begin(link, self._begin)
+        try:
+            try:
+                await hand.ready
+            except WorkerGone as gone:
+                self._note_false_start(number, str(gone))
+                return
+            self._false_starts = 0
+            self._hands[number] = hand
+            self._changed.set()
+            how = await ended
+            self._say(f"{self._mode.title} {number} {how}: another one takes its place")
+        finally:
+            self._hands.pop(number, None)
+            await hand.close()
+
+    def _note_false_start(self, number: int, how: str) -> None:
+        self._false_starts += 1
+        if self._false_starts >= MOST_FALSE_STARTS:
+            raise WorkerFailed(
+                f"{self._mode.title} {number} {how} before it could take a row, and so did others",
+                hint="what it wrote to stderr may say why",
+            )
+
+    def _give_up(self, error: GptflowError) -> None:
+        self._error = self._error or error
+        self._changed.set()
+
+
+def _failed(row: Row, title: str, how: str) -> RowResult:
+    """The result of a row that has cost too many workers."""
+    message = f"{MOST_DEATHS} workers ended while they had it; the last {title} {how}"
+    failure = Failure(FailureKind.WORKER, message)
+    return RowResult(row.position, RowStatus.FAILED, row.raw, failure=failure)

@@ -1,0 +1,252 @@
+"""A hand: one worker as the run sees it. Gives it rows, and answers the calls that these have."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from gptflow.engine.attempt import FaultKind, Response, TransportFault
+from gptflow.engine.caller import Outcome
+from gptflow.engine.config import KeyEntry
+from gptflow.errors import CallFailed, GptflowError
+from gptflow.pipeline.plan import Plan
+from gptflow.records import Call, Reply, Row, RowResult, RowStatus, Usage
+from gptflow.runner.crew import messages as said
+from gptflow.runner.crew.inside import pickled
+from gptflow.runner.crew.link import Link
+from gptflow.runner.crew.outbox import Outbox
+from gptflow.runner.desk import Desk, SenderLost
+
+_unusual = msgspec.msgpack.Decoder(said.Unusual)
+_NO_PARAMS: dict[str, Any] = {}
+
+
+class WorkerGone(Exception):
+    """A worker has ended with a row in its hands."""
+
+
+class _Errand:
+    """A call that a worker may be told to send."""
+
+    __slots__ = ("body", "number", "outcome")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.outcome: asyncio.Future[Outcome] | None = None
+        """What is waited for while it is on the wire."""
+        self.body: bytes | None = None
+        """Of the reply that came."""
+
+
+class Hand:
+    """One worker, from its start to its end."""
+
+    def __init__(
+        self, plan: Plan, desk: Desk, first_key: str | None, *, tells_keys: bool = True
+    ) -> None:
+        """`first_key`: where its conversations begin, as long as that key has room."""
+        self._desk = desk
+        self._first_key = first_key
+        self._tells_keys = tells_keys
+        self._steps = {step.name: step for step in plan.steps}
+        self._link: Link | None = None
+        self._is_gone = False
+        self._outbox = Outbox(self._send)
+        self._keys: dict[int, tuple[int, KeyEntry]] = {}
+        """By the entry's identity: the caller has one object for each deadline."""
+        self._rows: dict[int, tuple[Row, asyncio.Future[RowResult]]] = {}
+        self._errands: dict[int, _Errand] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Resolves when it can take rows; raises the GptflowError why it never will."""
+
+    @property
+    def load(self) -> int:
+        """Rows in its hands."""
+        return len(self._rows)
+
+    def begin(self, link: Link, begin: said.Begin) -> None:
+        """Says the first word to the worker at the other end."""
+        self._link = link
+        link.send(said.encoded([begin]))
+
+    async def converse(self, row: Row) -> RowResult:
+        """Has a row brought to its result.
+
+        Raises:
+            WorkerGone: the worker has ended first.
+            GptflowError: what concerns the run.
+        """
+        future: asyncio.Future[RowResult] = asyncio.get_running_loop().create_future()
+        self._rows[row.position] = row, future
+        self._outbox.post(said.TakeRow(row.position, row.record, row.key, row.ordinal, row.raw))
+        return await future
+
+    def take(self, batch: bytes) -> None:
+        """Takes a batch of the worker's messages."""
+        for message in said.for_run(batch):
+            self._take(message)
+
+    def lost(self, how: str) -> None:
+        """The worker has ended: whoever waits for it is told."""
+        self._is_gone = True
+        gone = WorkerGone(how)
+        if not self.ready.done():
+            self.ready.set_exception(gone)
+        for errand in list(self._errands.values()):
+            if errand.outcome is not None and not errand.outcome.done():
+                errand.outcome.set_exception(SenderLost(how))
+        for _, future in self._rows.values():
+            if not future.done():
+                future.set_exception(gone)
+        self._rows.clear()
+
+    async def close(self) -> None:
+        """Lets the worker end. Calls on the wire are broken off."""
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+        if self._link is not None:
+            self._link.send(said.encoded([said.Stop()]))
+            await self._link.close()
+
+    def _send(self, batch: bytes) -> None:
+        if self._link is not None and not self._is_gone:
+            self._link.send(batch)
+
+    def _take(self, message: Any) -> None:
+        match message:
+            case said.AskFor():
+                task = asyncio.create_task(self._answer(message))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            case said.Answered() | said.Responded() | said.Faulted():
+                self._take_outcome(message)
+            case said.RowEnd():
+                self._take_result(message)
+            case said.RowBack():
+                _, future = self._rows.pop(message.position)
+                if not future.done():
+                    future.set_exception(pickle.loads(message.error))  # noqa: S301  # our own worker
+            case said.Ready():
+                self.ready.set_result(None)
+            case said.Unfit():
+                self.ready.set_exception(pickle.loads(message.error))  # noqa: S301  # as above
+
+    def _take_result(self, end: said.RowEnd) -> None:
+        row, future = self._rows.pop(end.position)
+        if future.done():
+            return
+        status = RowStatus.DONE if end.failure is None else RowStatus.FAILED
+        future.set_result(
+            RowResult(
+                end.position, status, row.raw, end.fields, end.failure, end.calls, end.truncated
+            )
+        )
+
+    def _take_outcome(self, message: Any) -> None:
+        errand = self._errands[message.call]
+        outcome: Outcome
+        match message:
+            case said.Answered():
+                errand.body = message.body
+                outcome = Response(200, message.headers, message.body, _reply(message))
+            case said.Responded():
+                outcome = Response(message.status, message.headers, message.body)
+            case _:
+                kind = FaultKind(message.kind)
+                outcome = TransportFault(
+                    kind, message.message, message.hint, was_stopped=message.was_stopped
+                )
+        if errand.outcome is not None and not errand.outcome.done():
+            errand.outcome.set_result(outcome)
+
+    async def _answer(self, asked: said.AskFor) -> None:
+        """Answers a call of the worker's: what is found is sent, else it is told to ask."""
+        errand = self._errands[asked.call] = _Errand(asked.call)
+        try:
+            answer = await self._desk.answer(
+                self._call(asked),
+                prefer=asked.prefer or self._first_key,
+                send=partial(self._have_sent, errand),
+            )
+        except CallFailed as failed:
+            truncated = failed.reply is not None and failed.reply.truncated
+            self._outbox.post(said.NoReply(asked.call, failed.failure, truncated))
+        except SenderLost:
+            pass  # nobody is there to be told
+        except GptflowError as error:
+            self._outbox.post(said.Raise(asked.call, pickled(error)))
+        except Exception as bug:  # noqa: BLE001  # it is the row's, which fails by it
+            self._outbox.post(said.Raise(asked.call, pickled(bug)))
+        else:
+            reply = answer.reply
+            if reply is not None and reply.body is errand.body:
+                self._outbox.post(said.Kept(asked.call, reply.key_name))
+            else:
+                self._outbox.post(said.Found(asked.call, answer.body))
+        finally:
+            del self._errands[asked.call]
+
+    async def _have_sent(self, errand: _Errand, key: KeyEntry) -> Outcome:
+        """What comes of an attempt, which the worker makes."""
+        if self._is_gone:
+            raise SenderLost("the worker has ended")
+        errand.outcome = asyncio.get_running_loop().create_future()
+        self._outbox.post(said.SendCall(errand.number, self._number(key)))
+        return await errand.outcome
+
+    def _number(self, key: KeyEntry) -> int:
+        """The number by which the worker knows a key; it is told of it first."""
+        known = self._keys.get(id(key))
+        if known is not None:
+            return known[0]
+        number = len(self._keys)
+        self._keys[id(key)] = number, key
+        self._outbox.post(
+            said.KnowKey(
+                number=number,
+                name=key.name,
+                api_key=key.api_key.reveal() if self._tells_keys else None,
+                base_url=key.base_url,
+                organization=key.organization,
+                headers=[(name, value.reveal()) for name, value in key.headers]
+                if self._tells_keys
+                else [],
+                timeout_s=key.timeout_s,
+            )
+        )
+        return number
+
+    def _call(self, asked: said.AskFor) -> Call:
+        """The call, as far as the run has to know it."""
+        step = self._steps.get(asked.step)
+        if asked.rest is None and step is not None:
+            return Call(
+                asked.key,
+                asked.step,
+                step.model,
+                [],
+                step.params,
+                prompt_tokens=asked.prompt_tokens,
+            )
+        rest = _unusual.decode(asked.rest or b"")
+        return Call(
+            asked.key,
+            asked.step,
+            rest.model,
+            rest.messages,
+            rest.params,
+            rest.endpoint,
+            rest.timeout_s,
+            asked.prompt_tokens,
+        )
+
+
+def _reply(answered: said.Answered) -> Reply:
+    usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
+    return Reply(answered.text, answered.finish_reason, usage, answered.model, answered.body)

@@ -1,0 +1,280 @@
+"""The inside of a worker: takes rows, talks them through, and sends the calls that it may send."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from itertools import count
+from typing import Any, NamedTuple
+
+from gptflow import __version__
+from gptflow.data.json_text import parse_object
+from gptflow.engine import wire
+from gptflow.engine.attempt import Response, TransportFault
+from gptflow.engine.config import KeyEntry
+from gptflow.engine.limits import header
+from gptflow.engine.open_client import open_client
+from gptflow.engine.secret import Secret
+from gptflow.engine.stored import stored_reply
+from gptflow.errors import CallFailed, GptflowError, RunStopped, UsageError
+from gptflow.pipeline.plan import Plan
+from gptflow.pipeline.token_estimate import estimate_tokens
+from gptflow.records import Call, Failure, FailureKind, Reply, Row, Usage
+from gptflow.runner.crew import messages as said
+from gptflow.runner.crew.link import Port
+from gptflow.runner.crew.outbox import Outbox
+from gptflow.runner.talk import Talk
+
+OwnKey = Callable[[str], KeyEntry]
+"""Finds a key by its name where the worker lives. Raises ConfigError."""
+
+_SUCCESSES = range(200, 300)
+_TELLING = ("ratelimit", "retry-after")
+"""What stands in the names of the headers that tell limits; `date` tells the server's clock."""
+
+
+class _Step(NamedTuple):
+    """What a step says of all its calls."""
+
+    model: str
+    params: dict[str, Any]
+
+
+class AwayDesk:
+    """The run's desk, seen from a worker: it decides, and here is sent."""
+
+    def __init__(self, plan: Plan, client: Any, outbox: Outbox, *, tells_messages: bool) -> None:
+        self._client = client
+        self._outbox = outbox
+        self._tells_messages = tells_messages
+        self._steps = {step.name: _Step(step.model, step.params) for step in plan.steps}
+        self._numbers = count()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self.keys: dict[int, KeyEntry] = {}
+
+    def take(self, message: Any) -> None:
+        """Takes a message about a call."""
+        waiting = self._waiting.pop(message.call, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message)
+
+    async def reply(self, call: Call, prefer: str | None) -> Reply:
+        """As the desk's own: the reply, which is on disk then."""
+        try:
+            body = wire.encode(call)
+        except UnicodeEncodeError:
+            message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
+            raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
+        number = next(self._numbers)
+        last: Reply | None = None
+        answer = await self._said(number, self._question(number, call, prefer))
+        while isinstance(answer, said.SendCall):
+            outcome = await self._client.send(self.keys[answer.key], call.endpoint, body)
+            last, told = _told(number, outcome)
+            answer = await self._said(number, told)
+        match answer:
+            case said.Kept() if last is not None:
+                return _from_key(last, answer.key_name)
+            case said.Found():
+                return stored_reply(call, answer.body)
+            case said.NoReply():
+                raise CallFailed(answer.failure, _cut_off(call) if answer.truncated else None)
+            case said.Raise():
+                raise pickle.loads(answer.error)  # noqa: S301  # from the run that started this
+        raise AssertionError(answer)
+
+    async def _said(self, number: int, message: Any) -> Any:
+        """What is answered to a message about a call."""
+        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._outbox.post(message)
+        return await waiting
+
+    def _question(self, number: int, call: Call, prefer: str | None) -> said.AskFor:
+        step = self._steps.get(call.step)
+        usual = (
+            step is not None
+            and call.params is step.params
+            and call.model == step.model
+            and call.timeout_s is None
+        )
+        rest = None
+        if not usual or self._tells_messages:
+            messages = call.messages if self._tells_messages else []
+            unusual = said.Unusual(call.model, call.params, call.endpoint, call.timeout_s, messages)
+            rest = said.encoded(unusual)
+        tokens = estimate_tokens(call.messages)
+        return said.AskFor(number, call.key, call.step, tokens, prefer, rest)
+
+
+class _Inside:
+    """One worker at work."""
+
+    def __init__(self, plan: Plan, desk: AwayDesk, outbox: Outbox, own_key: OwnKey | None) -> None:
+        self._desk = desk
+        self._outbox = outbox
+        self._own_key = own_key
+        self._talk = Talk(plan, desk.reply)
+        self._rows: set[asyncio.Task[None]] = set()
+
+    def take(self, message: Any) -> bool:
+        """Takes a message. False: it was the last one."""
+        match message:
+            case said.TakeRow():
+                task = asyncio.create_task(self._bring(message))
+                self._rows.add(task)
+                task.add_done_callback(self._rows.discard)
+            case said.KnowKey():
+                self._desk.keys[message.number] = self._entry(message)
+            case said.Stop():
+                return False
+            case _:
+                self._desk.take(message)
+        return True
+
+    async def end(self) -> None:
+        """Breaks off what is in flight."""
+        for task in self._rows:
+            task.cancel()
+        await asyncio.gather(*self._rows, return_exceptions=True)
+
+    async def _bring(self, taken: said.TakeRow) -> None:
+        """Brings a row to its result, or back."""
+        position = taken.position
+        try:
+            columns = parse_object(taken.raw, ("the source", position + 1))
+            row = Row(position, taken.record, taken.key, taken.ordinal, taken.raw, columns)
+            result = await self._talk.converse(row)
+        except GptflowError as error:
+            self._outbox.post(said.RowBack(position, pickled(error)))
+            return
+        self._outbox.post(
+            said.RowEnd(position, result.fields, result.failure, result.calls, result.truncated)
+        )
+
+    def _entry(self, told: said.KnowKey) -> KeyEntry:
+        if told.api_key is None:
+            assert self._own_key is not None
+            return self._own_key(told.name)
+        return KeyEntry(
+            name=told.name,
+            api_key=Secret(told.api_key),
+            base_url=told.base_url,
+            organization=told.organization,
+            headers=tuple((name, Secret(value)) for name, value in told.headers),
+            timeout_s=told.timeout_s,
+        )
+
+
+async def work(port: Port, own_key: OwnKey | None = None) -> None:
+    """The life of a worker: from the run's first word to its last, or to its death.
+
+    Args:
+        port: the line to the run.
+        own_key: where the keys come from, if the run does not tell them.
+    """
+    batch = await port.receive()
+    if batch is None:
+        return
+    (begin,) = said.for_worker(batch)
+    outbox = Outbox(port.send)
+    async with AsyncExitStack() as open_things:
+        try:
+            assert isinstance(begin, said.Begin)
+            plan = _plan(begin)
+            client = open_client(timeout_s=begin.timeout_s, connections=begin.connections)
+        except GptflowError as error:
+            port.send(said.encoded([said.Unfit(pickled(error))]))
+            return
+        open_things.push_async_callback(client.aclose)
+        desk = AwayDesk(plan, client, outbox, tells_messages=begin.tells_messages)
+        inside = _Inside(plan, desk, outbox, own_key)
+        open_things.push_async_callback(inside.end)
+        port.send(said.encoded([said.Ready()]))
+        await _take_all(port, inside)
+
+
+async def _take_all(port: Port, inside: _Inside) -> None:
+    while (batch := await port.receive()) is not None:
+        for message in said.for_worker(batch):
+            if not inside.take(message):
+                return
+
+
+def _plan(begin: said.Begin) -> Plan:
+    """The run's plan, compiled here.
+
+    Raises:
+        GptflowError: it cannot be, or is another one.
+    """
+    if begin.version != __version__:
+        raise UsageError(
+            f"the worker has gptflow {__version__}, the run has {begin.version}",
+            hint="install the same version on all machines",
+        )
+    plan: Plan = pickle.loads(begin.plan)  # noqa: S301  # from the run that started this worker
+    if plan.digest != begin.plan_digest:
+        raise UsageError(
+            "a worker reads other templates than the run has read",
+            hint="a file beside the spec was changed meanwhile, or is another one on that machine",
+        )
+    return plan
+
+
+def pickled(error: BaseException) -> bytes:
+    """An exception, ready to travel."""
+    try:
+        return pickle.dumps(error)
+    except Exception:  # noqa: BLE001  # whatever a class may raise that does not pickle
+        return pickle.dumps(RunStopped(f"{type(error).__name__}: {error}"))
+
+
+def _told(number: int, outcome: Response | TransportFault) -> tuple[Reply | None, Any]:
+    """What came of an attempt: the reply that is to be kept, if any, and what the run is told."""
+    if isinstance(outcome, TransportFault):
+        fault = said.Faulted(
+            number, outcome.kind, outcome.message, outcome.hint, outcome.was_stopped
+        )
+        return None, fault
+    reply = wire.decode(outcome.body) if outcome.status in _SUCCESSES else None
+    if not isinstance(reply, Reply):
+        headers = {name: header(outcome.headers, name) or "" for name in outcome.headers}
+        return None, said.Responded(number, outcome.status, headers, outcome.body)
+    usage = reply.usage
+    is_counted = usage.prompt_tokens is not None and usage.completion_tokens is not None
+    answered = said.Answered(
+        call=number,
+        body=reply.body,
+        model=reply.model,
+        finish_reason=reply.finish_reason,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        text="" if is_counted else reply.text,
+        headers=_limits(outcome),
+    )
+    return reply, answered
+
+
+def _limits(response: Response) -> dict[str, str]:
+    """The headers that may tell limits, and the date, by which some of them go."""
+    told = {
+        name: header(response.headers, name) or ""
+        for name in response.headers
+        if any(word in name for word in _TELLING)
+    }
+    if told and (date := header(response.headers, "date")):
+        told["date"] = date
+    return told
+
+
+def _from_key(reply: Reply, key_name: str) -> Reply:
+    return Reply(
+        reply.text, reply.finish_reason, reply.usage, reply.model, reply.body, key_name=key_name
+    )
+
+
+def _cut_off(call: Call) -> Reply:
+    """What stands for a reply that was paid for, is of no use, and was cut off."""
+    return Reply("", "length", Usage(), call.model, b"")

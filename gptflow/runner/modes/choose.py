@@ -1,0 +1,78 @@
+"""Which mode the spec asks for: who brings the rows of a run to their results."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from gptflow import __version__
+from gptflow.engine.engine import MOST_IN_FLIGHT
+from gptflow.pipeline.plan import Plan
+from gptflow.runner.crew.foreman import Foreman
+from gptflow.runner.crew.link import Mode
+from gptflow.runner.crew.messages import Begin
+from gptflow.runner.desk import Desk
+from gptflow.runner.lanes import Converse
+from gptflow.runner.modes.process import Processes
+from gptflow.runner.modes.thread import Threads
+from gptflow.runner.server import Server
+from gptflow.runner.talk import Talk
+from gptflow.spec.model import ParallelismSpec, Spec, WorkersRange
+
+
+@asynccontextmanager
+async def crew(
+    spec: Spec, plan: Plan, server: Server, desk: Desk, say: Callable[[str], object]
+) -> AsyncIterator[Converse]:
+    """Who talks with the rows, while it is open: this event loop itself, or workers elsewhere.
+
+    Raises:
+        GptflowError: there can be none.
+    """
+    mode = _mode(spec.parallelism)
+    if mode is None:
+        yield Talk(plan, desk.reply).converse
+        return
+    foreman = Foreman(
+        mode,
+        _workers(spec.parallelism),
+        _begin(spec, plan, server),
+        plan,
+        desk,
+        [key.name for key in server.config.keys],
+        say,
+    )
+    async with foreman:
+        yield foreman.converse
+
+
+def _mode(parallelism: ParallelismSpec) -> Mode | None:
+    """Where the workers live; None for this event loop."""
+    match parallelism.mode:
+        case "thread":
+            return Threads()
+        case "process":
+            return Processes()
+        case _:
+            return None
+
+
+def _workers(parallelism: ParallelismSpec) -> int:
+    wanted = parallelism.workers
+    if isinstance(wanted, WorkersRange):
+        return wanted.min
+    return len(os.sched_getaffinity(0)) if wanted == "auto" else wanted
+
+
+def _begin(spec: Spec, plan: Plan, server: Server) -> Begin:
+    concurrency = spec.parallelism.concurrency
+    return Begin(
+        version=__version__,
+        plan=pickle.dumps(plan),
+        plan_digest=plan.digest,
+        timeout_s=spec.limits.timeout_s,
+        connections=MOST_IN_FLIGHT if concurrency == "auto" else concurrency,
+        tells_messages=server.rehearsal is not None,
+    )
