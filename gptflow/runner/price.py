@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from gptflow.errors import RunStopped
 from gptflow.runner.tally import TokenCount
 from gptflow.spec.limits import PriceSpec
 from gptflow.spec.model import Spec
@@ -84,20 +85,47 @@ class Prices:
         return total
 
 
+class PricesOfCalls(dict[str, Price]):
+    """The prices of the models that are asked, for a run that may cost only so much.
+
+    A function of the user's may ask another one than the spec names: that is looked up by then.
+    """
+
+    def __init__(self, prices: Prices, models: Iterable[str]) -> None:
+        super().__init__((model, price) for model in models if (price := prices.of(model)))
+        self._known = prices
+
+    def __missing__(self, model: str) -> Price:
+        """The price of another model.
+
+        Raises:
+            RunStopped: nobody knows it, so that the limit cannot be kept.
+        """
+        price = self._known.of(model)
+        if price is None:
+            raise RunStopped(_unknown(model), hint=_price_hint(model))
+        self[model] = price
+        return price
+
+
 def unpriced(spec: Spec, prices: Prices) -> list[Problem]:
     """The models of a spec with `limits.cost_usd` that have no known price, each told once."""
     if spec.limits.cost_usd is None:
         return []
     return [
-        Problem(
-            f"limits.cost_usd needs the price of '{model}', which is not known",
-            spec.origin.place(path),
-            f"tell it in USD per million tokens: limits.prices: {{{model}: {{input: 0.15, "
-            "output: 0.6}}",
-        )
+        Problem(_unknown(model), spec.origin.place(path), _price_hint(model))
         for model, path in _named_models(spec)
         if prices.of(model) is None
     ]
+
+
+def _unknown(model: str) -> str:
+    return f"limits.cost_usd needs the price of '{model}', which is not known"
+
+
+def _price_hint(model: str) -> str:
+    example = f"{{{model}: {{input: 0.15, output: 0.6}}}}"
+    return f"tell it in USD per million tokens: limits.prices: {example}"
 
 
 def _named_models(spec: Spec) -> Iterable[tuple[str, tuple[str | int, ...]]]:

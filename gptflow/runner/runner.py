@@ -28,7 +28,7 @@ from gptflow.runner.loop import run_coroutine
 from gptflow.runner.modes.choose import crew
 from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
-from gptflow.runner.price import Prices
+from gptflow.runner.price import Prices, PricesOfCalls
 from gptflow.runner.publish import Publisher, Target
 from gptflow.runner.purse import Purse
 from gptflow.runner.rehearsal import Rehearsal
@@ -213,7 +213,7 @@ class Runner:
         limit_usd, plan = self._prepared.spec.limits.cost_usd, self._prepared.plan
         if limit_usd is None or self._prepared.choice.local:
             return None
-        prices = {model: price for model in plan.models if (price := self._prices.of(model))}
+        prices = PricesOfCalls(self._prices, plan.models)
         reader, run_id = store.reader, beginning.run.run_id
         return Purse(limit_usd, prices, reader.usage(run_id), reader.estimates(run_id))
 
