@@ -9,10 +9,9 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gptflow.engine.attempt import FaultKind
-from gptflow.engine.engine import Engine
 from gptflow.engine.events import CallRetried, ConfigBroken, KeysChanged, KeyUsed
 from gptflow.errors import RunStopped
 from gptflow.records import Failure, FailureKind, Row
@@ -166,8 +165,15 @@ class FirstCalls:
             self._fallen.set()
 
 
+class Stopped(Protocol):
+    """What is stopped by the verdict."""
+
+    def stop(self, reason: RunStopped) -> None:
+        """Lets no call be sent any more."""
+
+
 @asynccontextmanager
-async def heeded(first_calls: FirstCalls, engine: Engine) -> AsyncIterator[None]:
+async def heeded(first_calls: FirstCalls, engine: Stopped) -> AsyncIterator[None]:
     """Stops the engine when the verdict falls meanwhile. Calls on the wire come back first.
 
     Raises:

@@ -25,10 +25,11 @@ from gptflow.runner.garbage import rare_collections
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.lanes import Lanes
 from gptflow.runner.loop import run_coroutine
+from gptflow.runner.modes.batch import BatchRun, BatchWork, check_server
 from gptflow.runner.modes.choose import crew
 from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
-from gptflow.runner.price import Prices, PricesOfCalls
+from gptflow.runner.price import Prices
 from gptflow.runner.publish import Publisher, Target
 from gptflow.runner.purse import Purse
 from gptflow.runner.rehearsal import Rehearsal
@@ -56,6 +57,8 @@ class RunOptions:
     """Start over and ask everything again."""
     retry: Retry | None = None
     """Ask again the rows that failed, or those with a truncated reply."""
+    wait: bool = True
+    """In batch mode: whether to wait for the provider, or to end when all is submitted."""
 
 
 class Runner:
@@ -76,7 +79,7 @@ class Runner:
         self._kept: list[Row] = []
         self._first_calls = FirstCalls()
         self._interruption = interruption or Interruption()
-        self._prices = Prices(prepared.spec.limits.prices)
+        self._prices = Prices.of_spec(prepared.spec)
         simulated = prepared.choice.mock
         self._budget = Budget(prepared.spec.limits, self._tally, simulated=simulated)
         self._stopped: RunStopped | None = None
@@ -92,6 +95,8 @@ class Runner:
             GptflowError: bad data, a store that cannot be used, an output that cannot be written.
         """
         began_s = time.monotonic()
+        if self._prepared.spec.parallelism.mode == "batch":
+            check_server(self._prepared.choice)
         path = self._prepared.store_path(self._options.store)
         with self._notices, Store.open(path) as store:
             if store.note:
@@ -169,8 +174,49 @@ class Runner:
     def _converse(self, store: Store, beginning: Beginning) -> None:
         prepared = self._prepared
         opened = open_server(prepared.choice, prepared.config, prepared.plan)
+        is_batch = prepared.spec.parallelism.mode == "batch"
         with opened as server, rare_collections():
-            run_coroutine(self._converse_on(server, store, beginning))
+            converse = self._batch_on if is_batch else self._converse_on
+            run_coroutine(converse(server, store, beginning))
+
+    async def _batch_on(self, server: Server, store: Store, beginning: Beginning) -> None:
+        """Has the calls answered by the Batch API, a round of rows at a time."""
+        prepared, run = self._prepared, beginning.run
+        purse = self._purse(store, beginning)
+        if store.reader.usage(run.run_id):
+            self._first_calls.trust_spec()
+
+        def rows() -> Iterator[Row]:
+            pending = store.reader.pending(run.run_id)
+            columns = prepared.spec.source.id_columns
+            return self._first_calls.watch(replay(prepared.source, pending, columns))
+
+        work = BatchWork(
+            spec=prepared.spec,
+            plan=prepared.plan,
+            server=server,
+            store=store,
+            run=run,
+            is_retry=bool(beginning.retried_rows),
+            rows=rows,
+            hear=self._listener(RunArchive(store, run), purse),
+            purse=purse,
+            budget=self._budget,
+            say=self._display.say,
+            wait=self._options.wait,
+        )
+        batch = BatchRun(work)
+        self._tally.away = batch.words
+        kept = within(self._budget, batch, batch, self._display, self._interruption)
+        async with heeded(self._first_calls, batch), kept:
+            await drive(
+                batch,
+                batch,
+                Width.fixed(1),
+                display=self._display,
+                tally=self._tally,
+                interruption=self._interruption,
+            )
 
     async def _converse_on(self, server: Server, store: Store, beginning: Beginning) -> None:
         prepared, limits = self._prepared, self._prepared.spec.limits
@@ -213,9 +259,16 @@ class Runner:
         limit_usd, plan = self._prepared.spec.limits.cost_usd, self._prepared.plan
         if limit_usd is None or self._prepared.choice.local:
             return None
-        prices = PricesOfCalls(self._prices, plan.models)
+        prices = {model: price for model in plan.models if (price := self._prices.of(model))}
         reader, run_id = store.reader, beginning.run.run_id
-        return Purse(limit_usd, prices, reader.usage(run_id), reader.estimates(run_id))
+        return Purse(
+            limit_usd,
+            prices,
+            reader.usage(run_id),
+            reader.estimates(run_id),
+            discounted=store.batches.discounted(run_id),
+            share=self._prices.share,
+        )
 
     def _listener(self, archive: RunArchive, purse: Purse | None) -> Listener:
         """Tells all who listen; the tally first, which others read."""

@@ -1,0 +1,95 @@
+"""The batches that are on their way, as this process knows them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from gptflow.store.batches import Batches, BatchRecord, BatchStatus
+
+
+@dataclass(slots=True)
+class Flight:
+    """One batch on its way."""
+
+    record: BatchRecord
+    usd: float = 0.0
+    """What its calls may cost, where somebody counts."""
+    is_resumed: bool = False
+    """Whether a process before this one may have gone further with it than the store says."""
+    is_wanted: bool = False
+    """Whether a row of this run waits for it."""
+    answered: int = 0
+    """How many calls have come to an end, as the provider says."""
+    status: str = ""
+    """As the provider says."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is at the provider."""
+        return self.record.status is BatchStatus.RUNNING
+
+
+class Flights:
+    """All batches on their way. Whoever waits for something of them is woken by `tell`."""
+
+    def __init__(self, book: Batches) -> None:
+        self._book = book
+        self._by_id: dict[int, Flight] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self.landed = 0
+        """Batches that have ended in this process."""
+        self.landed_calls = 0
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def add(self, flight: Flight) -> None:
+        """One more is on its way."""
+        self._by_id[flight.record.batch_id] = flight
+
+    def remove(self, flight: Flight, *, has_landed: bool) -> None:
+        """It is not on its way any more."""
+        self._by_id.pop(flight.record.batch_id, None)
+        if has_landed:
+            self.landed += 1
+            self.landed_calls += flight.record.calls
+
+    def with_call(self, call_key: bytes) -> Flight | None:
+        """The batch that a call is on its way in."""
+        if not self._by_id:
+            return None
+        ways = (self._by_id.get(batch_id) for batch_id in self._book.way_of(call_key))
+        return next((flight for flight in ways if flight is not None), None)
+
+    @property
+    def wanted(self) -> list[Flight]:
+        """Those that a row waits for."""
+        return [flight for flight in self if flight.is_wanted]
+
+    def tell(self) -> None:
+        """Wakes all who wait: something has changed."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Waits until something is so; it is looked at whenever `tell` is called."""
+        while not is_so():
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def words(self) -> str:
+        """How far it is, for a progress line; empty where nothing is on its way."""
+        if not self._by_id:
+            return ""
+        batches = self.landed + len(self._by_id)
+        answered = self.landed_calls + sum(flight.answered for flight in self)
+        calls = self.landed_calls + sum(flight.record.calls for flight in self)
+        return f"batches {self.landed} of {batches} done, {answered:,}/{calls:,} calls"

@@ -1,0 +1,178 @@
+"""The files of calls that are to be uploaded: for each model one that grows, sealed when full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from gptflow.errors import StoreError
+from gptflow.records import Call
+from gptflow.spec.parallelism import BatchSpec
+from gptflow.store.batches import BatchCall
+
+_MEGABYTE = 1_000_000
+_DIGEST_BYTES = 16
+_CHUNK = 1 << 20
+
+
+class Sealed(NamedTuple):
+    """A file that is whole."""
+
+    token: str
+    """Its own name, and that of its batch: no other has it."""
+    model: str
+    calls: list[BatchCall]
+    tokens: int
+    """Of its prompts, estimated."""
+    size_bytes: int
+    digest: str
+    usd: float
+    """What its calls may cost, where somebody counts."""
+
+
+@dataclass(slots=True)
+class _Growing:
+    token: str
+    file: BinaryIO
+    digest: Any
+    calls: list[BatchCall] = field(default_factory=list)
+    keys: set[bytes] = field(default_factory=set)
+    size_bytes: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+
+class Spool:
+    """Writes calls into files. One question stands in one file, however many rows have it."""
+
+    def __init__(self, folder: Path, limits: BatchSpec, new_token: Callable[[], str]) -> None:
+        """`folder`: beside the store; made with the first file."""
+        self._folder = folder
+        self._limits = limits
+        self._new_token = new_token
+        self._growing: dict[str, _Growing] = {}
+        self._handed: dict[str, set[bytes]] = {}
+        """The keys of files that are sealed, and that the store does not know yet."""
+
+    def path(self, token: str) -> Path:
+        """Where the file of a batch is."""
+        return self._folder / f"{token}.jsonl"
+
+    def holds(self, call_key: bytes) -> bool:
+        """Whether a call is in a file that the store does not know."""
+        return any(call_key in growing.keys for growing in self._growing.values()) or any(
+            call_key in keys for keys in self._handed.values()
+        )
+
+    def add(self, call: Call, line: bytes, tokens: int, usd: float) -> Sealed | None:
+        """Write a call; gives the file before, where it had no room for this one."""
+        growing = self._growing.get(call.model)
+        sealed = None
+        if growing is not None and not self._has_room(growing, line, tokens):
+            sealed = self._seal(call.model)
+            growing = None
+        growing = growing or self._open(call.model)
+        try:
+            growing.file.write(line)
+        except OSError as error:
+            raise self._failed(growing.token, error) from error
+        growing.digest.update(line)
+        growing.calls.append(BatchCall(call.key, call.step, tokens))
+        growing.keys.add(call.key)
+        growing.size_bytes += len(line)
+        growing.tokens += tokens
+        growing.usd += usd
+        return sealed
+
+    def seal_all(self) -> list[Sealed]:
+        """All that has been written, in whole files."""
+        return [self._seal(model) for model in list(self._growing)]
+
+    def is_known(self, token: str) -> None:
+        """The store knows the calls of a file from now on."""
+        self._handed.pop(token, None)
+
+    def is_whole(self, token: str, size_bytes: int, digest: str) -> bool:
+        """Whether the file of an earlier process is there, as it was written."""
+        path, found = self.path(token), blake2b(digest_size=_DIGEST_BYTES)
+        try:
+            if path.stat().st_size != size_bytes:
+                return False
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    found.update(chunk)
+        except OSError:
+            return False
+        return found.hexdigest() == digest
+
+    def remove(self, token: str) -> None:
+        """Remove the file of a batch, and the folder with the last one."""
+        self.path(token).unlink(missing_ok=True)
+        self.tidy(())
+
+    def tidy(self, kept: tuple[str, ...]) -> None:
+        """Remove the folder if it is empty; with the names to keep, also files of nobody."""
+        if not self._folder.is_dir():
+            return
+        if kept:
+            for path in self._folder.glob("*.jsonl"):
+                if path.stem.partition(".")[0] not in kept:
+                    path.unlink(missing_ok=True)
+        try:
+            self._folder.rmdir()
+        except OSError:
+            return  # there are files in it
+
+    def close(self) -> None:
+        """Drop what is not sealed."""
+        for growing in self._growing.values():
+            growing.file.close()
+            self.path(growing.token).unlink(missing_ok=True)
+        self._growing.clear()
+        self.tidy(())
+
+    def _has_room(self, growing: _Growing, line: bytes, tokens: int) -> bool:
+        limits = self._limits
+        most_tokens = limits.enqueued_tokens
+        return (
+            len(growing.calls) < limits.requests
+            and growing.size_bytes + len(line) <= limits.megabytes * _MEGABYTE
+            and (most_tokens is None or growing.tokens + tokens <= most_tokens)
+        )
+
+    def _open(self, model: str) -> _Growing:
+        token = self._new_token()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = self.path(token).open("wb")
+        except OSError as error:
+            raise self._failed(token, error) from error
+        growing = _Growing(token, file, blake2b(digest_size=_DIGEST_BYTES))
+        self._growing[model] = growing
+        return growing
+
+    def _seal(self, model: str) -> Sealed:
+        growing = self._growing.pop(model)
+        try:
+            growing.file.close()
+        except OSError as error:
+            raise self._failed(growing.token, error) from error
+        self._handed[growing.token] = growing.keys
+        return Sealed(
+            growing.token,
+            model,
+            growing.calls,
+            growing.tokens,
+            growing.size_bytes,
+            growing.digest.hexdigest(),
+            growing.usd,
+        )
+
+    def _failed(self, token: str, error: OSError) -> StoreError:
+        return StoreError(
+            f"{self.path(token)}: cannot be written: {error.strerror or error}",
+            hint="make room beside the store, or move it with --store; the same command goes on",
+        )

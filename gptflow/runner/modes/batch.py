@@ -1,0 +1,262 @@
+"""Batch mode: all rows are driven in rounds, each as far as the replies in the store take it.
+
+A round goes through the pending rows once. What a row asks next is put into an upload, unless it is
+on its way already; when all that the rows wait for has come back, the next round begins. Nothing is
+held for a row between two rounds, and nothing but the store knows what is on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from gptflow.engine.clock import Clock
+from gptflow.errors import RunStopped, UsageError
+from gptflow.pipeline.plan import Plan
+from gptflow.records import Row, RowResult, RowStatus
+from gptflow.runner.archive import RunArchive
+from gptflow.runner.batch.apis import Apis
+from gptflow.runner.batch.asker import AskedLater, BatchAsker
+from gptflow.runner.batch.faults import told
+from gptflow.runner.batch.flights import Flight
+from gptflow.runner.batch.harvest import Harvest
+from gptflow.runner.batch.members import Members
+from gptflow.runner.batch.provider import Pace, Provider
+from gptflow.runner.batch.spool import Spool
+from gptflow.runner.budget import Budget
+from gptflow.runner.desk import Desk
+from gptflow.runner.events import CallAnswered, Listener, RunEvent
+from gptflow.runner.lanes import Lanes
+from gptflow.runner.purse import Purse
+from gptflow.runner.server import Server, ServerChoice
+from gptflow.runner.talk import Talk
+from gptflow.runner.width import Width
+from gptflow.runner.words import counted
+from gptflow.spec.model import Spec
+from gptflow.store.record import RunRecord
+from gptflow.store.store import Store
+
+LANES = 32
+"""Conversations at a time. They never wait for a model, only for the disk."""
+TOKEN_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWork:
+    """What a batch run works with."""
+
+    spec: Spec
+    plan: Plan
+    server: Server
+    store: Store
+    run: RunRecord
+    is_retry: bool
+    """Whether rows that had failed are asked again."""
+    rows: Callable[[], Iterator[Row]]
+    """The rows that are pending at the time."""
+    hear: Listener
+    purse: Purse | None
+    budget: Budget
+    say: Callable[[str], None]
+    wait: bool = True
+    """Whether the provider is waited for; else the command ends when all is submitted."""
+
+
+def check_server(choice: ServerChoice) -> None:
+    """Raises UsageError if who is to answer has no Batch API, as far as that is known before."""
+    if choice.local:
+        raise UsageError(
+            "a model on this machine has no Batch API: --local and mode batch exclude each other",
+            hint="leave --local out for the keys of config.json, or choose another --mode",
+        )
+
+
+class BatchRun:
+    """Brings the rows of a run to their ends by the Batch API. It is driven as lanes are."""
+
+    def __init__(
+        self, work: BatchWork, clock: Clock | None = None, pace: Pace | None = None
+    ) -> None:
+        clock, limits, run_id = clock or Clock(), work.spec.limits, work.run.run_id
+        limits_of_files = work.spec.parallelism.batch
+        self._work = work
+        self._book = work.store.batches
+        folder = work.store.path.with_name(f"{work.store.path.stem}.batches")
+        self._spool = Spool(folder, limits_of_files, partial(secrets.token_hex, TOKEN_BYTES))
+        self._apis = Apis(clock, timeout_s=limits.timeout_s, outage_s=limits.outage_s)
+        keys = work.server.config.keys
+        members = Members(keys, limits_of_files.enqueued_tokens, clock.now, work.hear)
+        harvest = Harvest(work.store, run_id, limits.attempts, work.purse, work.hear)
+        self._provider = Provider(self._book, self._spool, members, self._apis, harvest)
+        self._provider.pace = pace or Pace()
+        self._provider.say = work.say
+        self._provider.on_landed = self._give_back
+        self._provider.waits_for_room = work.wait
+        self._asker = BatchAsker(self._book, self._spool, self._provider, run_id, limits.attempts)
+        self._asker.till = (work.purse, work.budget) if work.purse else None
+        self._asker.rehearsal = work.server.rehearsal
+        self._archive = RunArchive(work.store, work.run)
+        self._lanes: Lanes | None = None
+        self._is_leaving = False
+        self._rounds_done = 0
+        self.on_result: Callable[[RowStatus], object] = lambda _: None
+        """As that of Lanes."""
+        self.in_flight = 0
+        """Calls that are waited for at the end: none, the provider keeps them."""
+
+    def words(self) -> str:
+        """How far the batches are, for a progress line."""
+        return self._provider.flights.words()
+
+    def drain(self, reason: RunStopped | None = None) -> None:
+        """Takes no further row, and waits for no batch: they stay with the provider."""
+        del reason
+        self._is_leaving = True
+        if self._lanes is not None:
+            self._lanes.drain()
+        self._provider.leave()
+
+    def stop(self, reason: RunStopped) -> None:
+        """The same: nothing is on a wire that has to come back first."""
+        self.drain(reason)
+
+    async def run(self, width: Width) -> None:
+        """Works until all rows have ended, or `drain` was called.
+
+        Raises:
+            RunStopped: nothing can be submitted any more, or `wait` is off and all is submitted.
+            UsageError: a key's host has no Batch API.
+            DataError: the source changed.
+            StoreError: nothing can be written any more.
+        """
+        del width  # a round is as wide as its files
+        try:
+            await self._begin()
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._provider.send())]
+                if self._work.wait:
+                    tasks.append(group.create_task(self._provider.watch()))
+                try:
+                    await self._rounds()
+                finally:
+                    for task in tasks:
+                        task.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            self._spool.close()
+            await self._apis.aclose()
+        if self._is_leaving and (left := self._left()):
+            self._work.say(f"{left}; the same command fetches them")
+
+    async def _begin(self) -> None:
+        """All that is looked at before a row is asked, and what earlier commands have left."""
+        work, run_id = self._work, self._work.run.run_id
+        await self._provider.probe()
+        if work.is_retry:
+            await asyncio.to_thread(self._book.forget_faults, run_id, also_on_the_way=True)
+        records = self._book.open(work.run.server)
+        records = [one for one in records if one.run_id >= work.run.since_run]
+        await self._provider.resume(records, run_id)
+        for flight in self._provider.flights:
+            if work.purse and flight.record.run_id == run_id:
+                flight.usd = work.purse.guess_usd(
+                    flight.record.model, flight.record.calls, flight.record.tokens
+                )
+                work.purse.reserve(flight.usd, flight.record.calls)
+
+    async def _rounds(self) -> None:
+        while not self._is_leaving:
+            await self._go_through_rows()
+            if self._is_leaving:
+                return
+            await self._asker.end_round()
+            await asyncio.to_thread(self._book.forget_faults, self._work.run.run_id)
+            if not self._asker.deferred:
+                return
+            if not self._asker.added and self._provider.is_idle:
+                raise self._asker.why_stuck()
+            if not self._work.wait:
+                await self._submit_and_look()
+            await self._provider.flights.until(lambda: self._provider.is_idle)
+
+    async def _submit_and_look(self) -> None:
+        """Leaves, unless all that the rows wait for has come by now.
+
+        Raises:
+            RunStopped: it is with the provider.
+        """
+        provider = self._provider
+        await provider.flights.until(lambda: provider.is_sent)
+        await provider.look()
+        if not provider.is_idle and not self._is_leaving:
+            raise RunStopped(self._left(), hint="the same command fetches them")
+
+    async def _go_through_rows(self) -> None:
+        work = self._work
+        self._asker.begin_round()
+        hear = work.hear if not self._rounds_done else _without_reuse(work.hear)
+        desk = Desk(self._asker, self._archive, hear)
+        talk = Talk(work.plan, desk.reply)
+        self._lanes = Lanes(partial(self._converse, talk), desk, self._archive, work.rows(), hear)
+        self._lanes.on_result = self.on_result
+        await self._lanes.run(Width.fixed(LANES))
+        self._rounds_done += 1
+
+    async def _converse(self, talk: Talk, row: Row) -> RowResult | None:
+        """What became of a row; None if it goes on in a later round."""
+        try:
+            result = await talk.converse(row)
+        except AskedLater:
+            return None
+        failed = result.failure
+        if failed is None or failed.attempts or not failed.replies:
+            return result
+        faults = self._book.faults(self._work.run.run_id, result.calls[-1])
+        if not faults:
+            return result
+        return RowResult(
+            result.position,
+            result.status,
+            result.raw,
+            result.fields,
+            told(failed, faults),
+            result.calls,
+            result.truncated,
+        )
+
+    def _give_back(self, flight: Flight) -> None:
+        purse, record = self._work.purse, flight.record
+        if purse and record.run_id == self._work.run.run_id:
+            purse.give_back(flight.usd, record.calls)
+
+    def _left(self) -> str:
+        """What is with the provider; empty for nothing."""
+        flights = [flight for flight in self._provider.flights if flight.is_wanted]
+        if not flights:
+            return ""
+        calls = sum(flight.record.calls for flight in flights)
+        verb = "is" if len(flights) == 1 else "are"
+        return f"{_batches(len(flights))} with {counted(calls, 'call')} {verb} with the provider"
+
+
+def _without_reuse(hear: Listener) -> Listener:
+    """A listener for later rounds: what an earlier one has counted is not counted again."""
+
+    def tell(event: RunEvent) -> None:
+        if not (isinstance(event, CallAnswered) and event.reused):
+            hear(event)
+
+    return tell
+
+
+def _batches(count: int) -> str:
+    return "1 batch" if count == 1 else f"{count:,} batches"
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
