@@ -68,6 +68,7 @@ HEAVY = {
     "jsonschema",
     "jsonschema_rs",
     "openai",
+    "pyarrow",
     "requests",
     "rich",
     "uvicorn",
@@ -80,6 +81,7 @@ HEAVY = {
 
 HEAVY_MODULES = {
     "gptflow.cli.main": "loads click; signals are heeded before",
+    "gptflow.engine.batch_api": "loads openai",
     "gptflow.engine.exceptions": "loads openai",
     "gptflow.engine.forked_client": "loads openai",
     "gptflow.mock.document": "a paid run needs no simulator",

@@ -54,6 +54,11 @@ from gptflow.spec.showable import showable, showable_json
     metavar="N",
     help="How many threads, processes or Ray actors, in place of parallelism.workers.",
 )
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="In batch mode: submit all that can be, fetch what is ready, and leave.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @debug_option
@@ -68,6 +73,7 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     retry: Literal["failed", "truncated"] | None,
     mode: Mode | None,
     workers: int | None,
+    no_wait: bool,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -82,6 +88,7 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     gptflow run pipelines/label.yaml --local
     gptflow run pipelines/label.yaml --retry failed
     gptflow run pipelines/label.yaml --mode process --workers 4
+    gptflow run pipelines/label.yaml --mode batch --no-wait
     gptflow run pipelines/label.yaml --json | jq .cost_usd
     """
     if fresh and retry:
@@ -89,8 +96,11 @@ def command(  # noqa: PLR0913  # one parameter for each option of the verb
     overrides = (*overrides, *_parallelism(mode, workers))
     with printing_to_stderr():
         prepared = prepare(spec, choice, overrides=overrides, python=python)
+        if no_wait and prepared.spec.parallelism.mode != "batch":
+            raise click.UsageError("--no-wait is for batch mode: give --mode batch, too")
         display = choose_display(sys.stderr, quiet=quiet)
-        summary = Runner(prepared, RunOptions(store, fresh=fresh, retry=retry), display).run()
+        options = RunOptions(store, fresh=fresh, retry=retry, wait=not no_wait)
+        summary = Runner(prepared, options, display).run()
     if as_json and summary.message:
         click.echo(showable(f"stopped: {summary.message}"), err=True)
     again = command_line(spec, choice, overrides, store, python.access)
