@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from threading import Event, Thread
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+
+from gptflow.mock.batch.shelf import StoredFile
+from tests.mock.batch.conftest import Desk, Open, asks
+
+
+def test_each_request_is_a_line_with_what_it_made(desk: Open, tmp_path: Path) -> None:
+    log = tmp_path / "requests.jsonl"
+    opened = desk(log=log)
+    batch = opened.run([asks("a"), asks("b"), asks("c")])
+    opened.lines(batch.output_file_id)
+    opened.client.files.delete(batch.input_file_id)
+    deadline_s = time.monotonic() + 5
+    while log.read_bytes().count(b"\n") < opened.server.requests:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    told = [(x["method"], x["path"], x["lines"], x["made"]) for x in lines]
+    polls = [("GET", f"/v1/batches/{batch.id}", None, None)] * (len(lines) - 4)
+    assert told == [
+        ("POST", "/v1/files", 3, batch.input_file_id),
+        ("POST", "/v1/batches", 3, batch.id),
+        *polls,
+        ("GET", f"/v1/files/{batch.output_file_id}/content", 3, None),
+        ("DELETE", f"/v1/files/{batch.input_file_id}", None, None),
+    ]
+    assert {x["key"] for x in lines} == {"-one"}
+    assert opened.server.stats.batches == {
+        "uploads": 1,
+        "batches": 1,
+        "polls": len(polls),
+        "downloads": 1,
+        "deletions": 1,
+        "lines": 3,
+    }
+
+
+def test_what_is_refused_is_not_counted_as_done(desk: Open) -> None:
+    opened = desk()
+    with pytest.raises(openai.NotFoundError):
+        opened.client.batches.retrieve("batch_1")
+    assert opened.noted()[0].status == 404
+    assert opened.server.stats.batches == {}
+
+
+def _upload_head(opened: Desk, body_bytes: int) -> bytes:
+    host = urlsplit(opened.server.base_url).netloc
+    return (
+        f"POST /v1/files HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer sk-one\r\n"
+        f"Content-Type: multipart/form-data; boundary=xx\r\nContent-Length: {body_bytes}\r\n\r\n"
+    ).encode()
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(
+    desk: Open, capfd: pytest.CaptureFixture[str]
+) -> None:
+    opened = desk()
+    address = urlsplit(opened.server.base_url)
+    for sent in (b"", b"--xx\r\nContent-Disposition: form-data; name=", b"--xx\r\n" + b"x" * 9999):
+        with socket.create_connection((address.hostname, address.port or 0), 10) as connection:
+            connection.sendall(_upload_head(opened, 100_000) + sent)
+    assert opened.upload([asks("a")])
+    assert len(opened.client.files.list().data) == 1
+    assert opened.server.requests == 2
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"), [(b"", 0), (b"a", 1), (b"a\n", 1), (b"a\n\nb", 3), (b"\n", 1)]
+)
+def test_lines_are_counted_with_an_unended_last_one(content: bytes, lines: int) -> None:
+    file = StoredFile(
+        id="", owner="", purpose="", name="", content=content, created_at=0, expires_at=None
+    )
+    assert file.lines == lines
+
+
+def test_fifty_thousand_lines_are_served_beside_others(desk: Open) -> None:
+    opened = desk()
+    line = json.dumps(asks("QUESTION")).replace("QUESTION", "question %d")
+    content = "".join(line % (n, n) + "\n" for n in range(50_000)).encode()
+    waits_s: list[float] = []
+    done = Event()
+    asking = Thread(target=_ask_until, args=(opened.of("sk-two"), done, waits_s))
+    asking.start()
+    try:
+        batch = opened.run(content)
+    finally:
+        done.set()
+        asking.join()
+    assert batch.request_counts is not None
+    assert batch.request_counts.completed == 50_000
+    waits_s.sort()
+    assert len(waits_s) > 20
+    # Without slices the batch would hold the server for more than a second at a time.
+    assert waits_s[-2] < 0.7
+    assert len(opened.lines(batch.output_file_id)) == 50_000
+
+
+def _ask_until(opened: Desk, done: Event, waits_s: list[float]) -> None:
+    """Ask again and again, and note how long each answer took."""
+    while not done.is_set():
+        began_s = time.monotonic()
+        opened.client.models.list()
+        waits_s.append(time.monotonic() - began_s)
