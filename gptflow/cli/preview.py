@@ -80,7 +80,9 @@ def _lines(plan: Plan, row: Row) -> Iterator[str]:
     if isinstance(said, Call):
         yield from _call_lines(said)
     else:
-        yield showable(f"  step {said.step.name}: {said.hook.name} asks what it wants to")
+        yield showable(
+            f"  step {said.step.name}: {said.hook.name} is called, and asks what it wants"
+        )
     names = [step.name for step in plan.steps]
     asked = said.step if isinstance(said, Call) else said.step.name
     following = names[names.index(asked) + 1 :]

@@ -8,14 +8,13 @@ function of the user's is such a request too: it is answered with what the funct
 from __future__ import annotations
 
 from collections.abc import Generator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from gptflow.errors import RowFailed
 from gptflow.pipeline.extract.invalid import Invalid
 from gptflow.pipeline.hook import Hook, HookFault
-from gptflow.pipeline.hook_value import NotJson, fields_of
+from gptflow.pipeline.hook_value import NotJson, fields_of, own_copy
 from gptflow.pipeline.names import names_of
 from gptflow.pipeline.plan import Plan, StepPlan
 from gptflow.pipeline.prompts import RENDER_ERRORS
@@ -116,7 +115,7 @@ def hook_failure(step: str, fault: HookFault) -> Failure:
 def _called(step: StepPlan, row: Row, fields: Fields) -> Generator[HookCall, Any, Fields]:
     """The fields that a function gives, if they are what the spec says."""
     assert step.python is not None
-    given = yield HookCall(step, row, deepcopy({**row.columns, **fields}))
+    given = yield HookCall(step, row, own_copy({**row.columns, **fields}))
     try:
         return fields_of(given, step.python.fields)
     except NotJson as wrong:
@@ -138,7 +137,8 @@ class _Asking:
         return self.step.extract(text, patient=self.patient, row=self._known)
 
     def _known(self) -> dict[str, Any]:
-        return deepcopy({**self.row.columns, **self.fields})
+        known: dict[str, Any] = own_copy({**self.row.columns, **self.fields})
+        return known
 
 
 def _answer(asking: _Asking, messages: list[Message]) -> Generator[Call, Reply, tuple[str, Fields]]:

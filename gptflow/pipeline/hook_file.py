@@ -72,7 +72,7 @@ def load_module(name: str, file: Path | None) -> ModuleType:
     digest = digest_of_file(file)
     known = _loaded.get(name)
     _loaded[name] = digest
-    if known is not None and known != digest:
+    if name in sys.modules and known is not None and known != digest:
         return importlib.reload(sys.modules[name])
     return importlib.import_module(name)
 

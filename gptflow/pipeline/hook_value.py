@@ -7,8 +7,8 @@ from typing import Any
 
 from gptflow.pipeline.extract.invalid import listed, shown
 
-MAX_DEPTH = 400
-"""Lists and dicts inside of each other. JSON that goes deeper cannot be read back everywhere."""
+MAX_DEPTH = 500
+"""Lists and dicts inside of each other, as of the records of a source."""
 
 
 class NotJson(Exception):
@@ -21,23 +21,48 @@ def plain(value: Any, where: str = "", depth: int = 0) -> Any:
     Raises:
         NotJson: it holds something else, or is nested without end.
     """
-    if depth > MAX_DEPTH:
-        raise NotJson(f"a value nested more than {MAX_DEPTH} levels deep")
+    if isinstance(value, list | tuple | dict):
+        return _plain_container(value, where, depth)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return str.__str__(value)  # of a member of an enum, too
     if isinstance(value, int):
         return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise NotJson(_told(f"the number {float(value)}", where))
-        return float(value)
-    if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(value)]
-    if isinstance(value, dict):
-        return {_name(k, where): plain(v, f"{where}.{k}", depth + 1) for k, v in value.items()}
-    raise NotJson(_told(a_kind(value), where))
+    if not isinstance(value, float):
+        raise NotJson(_told(a_kind(value), where))
+    if not math.isfinite(value):
+        raise NotJson(_told(f"the number {float(value)}", where))
+    return float(value)
+
+
+def _plain_container(value: Any, where: str, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise NotJson(f"a value nested more than {MAX_DEPTH} levels deep")
+    if not isinstance(value, dict):
+        items: list[Any] = []
+        for item in value:  # a loop takes one frame of Python's for a level, a comprehension two
+            items += (plain(item, f"{where}[{len(items)}]", depth + 1),)
+        return items
+    members = {}
+    for name, member in value.items():
+        members[_name(name, where)] = plain(member, f"{where}.{name}", depth + 1)
+    return members
+
+
+def own_copy(value: Any) -> Any:
+    """A copy of a JSON value, down to its last list: whoever gets it may write into it."""
+    if type(value) is dict:
+        members = {}
+        for name, member in value.items():
+            members[name] = own_copy(member)
+        return members
+    if type(value) is list:
+        items: list[Any] = []
+        for item in value:
+            items += (own_copy(item),)
+        return items
+    return value
 
 
 def fields_of(given: Any, wanted: tuple[str, ...]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ thread, and stays there: it depends on nothing else.
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from gptflow.pipeline.extract.invalid import TakesLong
 from gptflow.pipeline.hook import HookFault
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Call, Fields, Reply, Row
-from gptflow.runner.hook_call import Ask, call_hook
+from gptflow.runner.hook_call import Ask, call_hook, in_thread
 
 Said = Call | HookCall | Fields
 
@@ -78,8 +77,8 @@ class Dialogue:
             except TakesLong:
                 self._is_quick = False
                 self._conversation = converse(self._plan, self._row)
-                return await asyncio.to_thread(self._all_sent_again)
-        return await asyncio.to_thread(partial(_sent, self._conversation, answer))
+                return await in_thread(self._all_sent_again)
+        return await in_thread(partial(_sent, self._conversation, answer))
 
     def _all_sent_again(self) -> Said:
         said = _sent(self._conversation, None)

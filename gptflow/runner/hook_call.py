@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from gptflow.pipeline.conversation import HookCall
 from gptflow.pipeline.hook import Hook, HookFault
 from gptflow.records import Call, Reply
 from gptflow.runner.hook_wrapper import HookWrapper
+
+T = TypeVar("T")
 
 Ask = Callable[[Call], Awaitable[Reply]]
 """Gets the reply to a call, which is on disk then."""
@@ -34,18 +36,25 @@ async def call_hook(wanted: HookCall, ask: Ask | None) -> Any:
     hook = wanted.hook
     wrapper = HookWrapper(wanted, ask) if wanted.may_ask else None
     try:
-        if hook.is_async:
-            given = await _watched(hook, _started(hook, wanted, wrapper))
-        else:
-            given = await in_thread(partial(hook.call, wanted.given, wrapper))
-            if asyncio.iscoroutine(given):  # of a function that is none by its looks
-                given = await _watched(hook, given)
+        given = await _given(hook, wanted, wrapper)
     except HookFault as fault:
         if wrapper is not None:
             wrapper.raise_lost(fault.error)
         raise
+    finally:
+        if wrapper is not None:
+            wrapper.close()
     if wrapper is not None:
         wrapper.raise_ended()
+    return given
+
+
+async def _given(hook: Hook, wanted: HookCall, wrapper: HookWrapper | None) -> Any:
+    if hook.is_async:
+        return await _watched(hook, _started(hook, wanted, wrapper))
+    given = await in_thread(partial(hook.call, wanted.given, wrapper))
+    if asyncio.iscoroutine(given):  # of a function that is none by its looks
+        return await _watched(hook, given)
     return given
 
 
@@ -68,14 +77,14 @@ async def _watched(hook: Hook, coroutine: Awaitable[Any]) -> Any:
         raise hook.fault(error) from None
 
 
-async def in_thread(work: Callable[[], Any]) -> Any:
+async def in_thread(work: Callable[[], T]) -> T:
     """What a blocking function gives, from a thread of its own.
 
-    Of its own: a pool would let as many wait for their replies as it has threads. A daemon: one
+    Of its own: of a pool no more could wait for their replies than it has threads. A daemon: one
     that never ends must not keep the process from its end.
     """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
+    done: asyncio.Future[T] = loop.create_future()
 
     def tell(setter: Callable[[Any], None], value: Any) -> None:
         if not done.done():  # it may have been cancelled

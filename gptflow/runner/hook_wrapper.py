@@ -86,6 +86,10 @@ class HookWrapper:
         """As `complete`, in an event loop."""
         return await self._aanswer(self._question(engine, messages, parameters))
 
+    def close(self) -> None:
+        """Lets nothing be asked any more: the function has returned."""
+        self._ask = None
+
     def raise_ended(self) -> None:
         """Raises what has ended the run meanwhile: the function may have let it pass."""
         if self._ended is not None:
@@ -141,7 +145,7 @@ class HookWrapper:
 
     async def _reply(self, call: Call) -> Reply:
         if self._ask is None:
-            raise UsageError("nothing can be asked here: no run is going on")
+            raise UsageError("nothing can be asked any more: the function has returned")
         try:
             return await self._ask(call)
         except CallFailed as failed:
