@@ -33,12 +33,12 @@ from gptflow.spec.showable import showable
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A .jsonl, .json or .csv file.  [default: standard output]",
+    help="A .jsonl, .json, .csv or .parquet file.  [default: standard output]",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["jsonl", "json", "csv"]),
+    type=click.Choice(["jsonl", "json", "csv", "parquet"]),
     default="jsonl",
     show_default=True,
     help="The format on standard output; a file's name tells its own.",
@@ -73,6 +73,8 @@ def command(
         raise UsageError(f"no store {store}, and no {path}", hint="gptflow runs lists the stores")
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else None
     if output is None:
+        if file_format == "parquet" and sys.stdout.isatty():
+            raise UsageError("a terminal cannot show Parquet", hint="name a file: -o rows.parquet")
         with writing_output():
             stream = _standard_output()
             exported = export_rows(

@@ -46,7 +46,7 @@ def export_rows(
     Args:
         store: the store's file. A process that is writing it is not held up.
         stream: where the bytes go.
-        output_format: one of jsonl, json, csv.
+        output_format: one of jsonl, json, csv, parquet.
         run_id: the run; by default the latest that paid keys answered, or where there is none
             the latest of any.
         columns: columns and fields to write; by default all.
@@ -54,6 +54,7 @@ def export_rows(
 
     Raises:
         UsageError: there is no such run, or no row has such a column.
+        MissingExtra: the format needs a package that is not installed.
         StoreError: the store cannot be read.
     """
     with StoreReader(store) as reader:

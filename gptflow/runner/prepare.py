@@ -14,7 +14,7 @@ from gptflow.data.selection import Selection
 from gptflow.data.sources.source import Source, first_columns, open_source
 from gptflow.data.survey import Survey
 from gptflow.engine.config import Config
-from gptflow.errors import DataError, SpecError, UsageError
+from gptflow.errors import DataError, MissingExtra, SpecError, UsageError
 from gptflow.files import real
 from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.hooks_of_spec import Hooks, load_hooks
@@ -114,6 +114,7 @@ def prepare(
     Raises:
         SpecError: with every problem of the file, in its order.
         DataError: the first rows of the source cannot be read.
+        MissingExtra: reading them needs a package that is not installed.
         ConfigError: there are no keys, or their file is wrong.
     """
     draft = (
@@ -168,7 +169,7 @@ def _source(
                 return source, None  # which is a problem that is reported
             source = transformed(source, transform)
         return source, first_columns(source, ROWS_LOOKED_AT) or None
-    except DataError:
+    except (DataError, MissingExtra):
         if draft.problems:
             return None, None
         raise

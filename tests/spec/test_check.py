@@ -80,8 +80,9 @@ def test_a_misspelt_name_is_one_problem(slip: str, problems: Problems, minimal: 
         ("data/review.jsonl", "there is no file 'data/review.jsonl'", "'data/reviews.jsonl'?"),
         ("nowhere/x.jsonl", "there is no file 'nowhere/x.jsonl'", "paths start from"),
         ("'data/*.csv'", "no file matches 'data/*.csv'", "paths start from"),
-        ("data", "'data' is a folder", "data/*.jsonl"),
-        ("label.yaml", "'label.yaml' tells no format", ".jsonl, .json, .csv, .tsv, .txt"),
+        ("data", "'data' is a folder without .parquet files", "data/*.jsonl"),
+        ("label.yaml", "'label.yaml' tells no format", ".jsonl, .json, .csv, .tsv, .txt, .parquet"),
+        ("a.parquet.gz", "'a.parquet.gz' is Parquet inside of .gz", "unpack it"),
         ("''", "this is no path", "name a file"),
         ('"a\\0b.jsonl"', "this is no path", "name a file"),
         ("x" * 5000 + ".jsonl", "there is no file", "paths start from"),
@@ -89,8 +90,9 @@ def test_a_misspelt_name_is_one_problem(slip: str, problems: Problems, minimal: 
     ],
 )
 def test_a_source_that_cannot_be_read_is_told(
-    path: str, message: str, hint: str, problems: Problems, minimal: str
+    path: str, message: str, hint: str, problems: Problems, minimal: str, folder: Path
 ) -> None:
+    (folder / "a.parquet.gz").touch()
     (problem,) = problems(minimal.replace("range: 3", f"path: {path}"))
     assert message in problem.message
     assert hint in (problem.hint or "")
@@ -112,7 +114,9 @@ def test_a_source_that_is_there_is_no_problem(source: str, load: Load, minimal: 
     load(minimal.replace("range: 3", source))
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.zst", "a.JSON", "a.tsv", "a.txt"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl.gz", "a.csv.zst", "a.JSON", "a.tsv", "a.txt", "a.Parquet"]
+)
 def test_known_formats_may_be_compressed(name: str, load: Load, minimal: str, folder: Path) -> None:
     (folder / name).touch()
     load(minimal.replace("range: 3", f"path: {name}"))
@@ -121,7 +125,7 @@ def test_known_formats_may_be_compressed(name: str, load: Load, minimal: str, fo
 @pytest.mark.parametrize(
     ("path", "message", "hint"),
     [
-        ("out/x.txt", "'out/x.txt' tells no format", ".jsonl, .json or .csv"),
+        ("out/x.txt", "'out/x.txt' tells no format", ".jsonl, .json, .csv or .parquet"),
         ("../x.jsonl", "'../x.jsonl' leads out of the project", "absolute path"),
         ("out/../../x.jsonl", "leads out of the project", "absolute path"),
         ("link/x.jsonl", "leads out of the project", "absolute path"),
@@ -218,6 +222,16 @@ def test_globs_give_sorted_files_and_a_literal_name_wins(
     spec = load(minimal.replace("range: 3", "path: ['[a-c].csv', 'x[1].csv', '-']"))
     names = [str(path.name) for path in resolve_source(spec)]
     assert names == ["a.csv", "b.csv", "x[1].csv", "-"]
+
+
+def test_a_folder_stands_for_its_parquet_files(load: Load, minimal: str, folder: Path) -> None:
+    for name in ("b.parquet", "a/x.PARQUET", "a/y.txt", "_SUCCESS", "_tmp/c.parquet", ".d.parquet"):
+        (folder / "table" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "table" / name).touch()
+    (folder / "table" / "z.parquet").mkdir()
+    spec = load(minimal.replace("range: 3", "path: table/"))
+    found = [str(path.relative_to(folder / "table")) for path in resolve_source(spec)]
+    assert found == ["a/x.PARQUET", "b.parquet"]
 
 
 def test_a_source_without_files_has_none(load: Load) -> None:

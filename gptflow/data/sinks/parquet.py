@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+from weakref import finalize
 
 from gptflow.data.arrow import load_arrow
 from gptflow.data.json_text import encoded
@@ -109,6 +110,7 @@ class _Table:
         elif (file := self._parts[0].file) is not self._stream:
             file.seek(0)
             shutil.copyfileobj(file, self._stream)
+            file.close()
 
     def _begin_part(self, types: list[str]) -> None:
         if self._parts:
@@ -122,7 +124,9 @@ class _Table:
         """A file without a name, beside the output, where there should be room."""
         name = getattr(self._stream, "name", None)
         folder = Path(name).parent if isinstance(name, str | Path) else None
-        return tempfile.TemporaryFile(dir=folder)
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed below, or when merged)
+        finalize(self, file.close)  # nobody says of a sink that it is given up
+        return file
 
     def _merge(self, types: list[str]) -> None:
         first = self._parts[0]
@@ -135,7 +139,7 @@ class _Table:
         whole = _Part(self._stream, types, self._writer(self._stream, types))
         for part in self._parts:
             part.file.seek(0)
-            with self._arrow.parquet.ParquetFile(part.file) as table, part.file:
+            with part.file, self._arrow.parquet.ParquetFile(part.file) as table:
                 for group in range(table.num_row_groups):
                     self._append(whole, part.types, table.read_row_group(group, use_threads=False))
         whole.writer.close()
