@@ -1,0 +1,151 @@
+"""Mode ray: the workers of a run are actors on a Ray cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from gptflow.errors import MissingExtra
+from gptflow.runner.crew.link import Link
+from gptflow.runner.modes.ray_child import RayChild
+from gptflow.runner.modes.ray_frames import Frame, Kind, Size
+from gptflow.spec.parallelism import RaySpec
+
+CLOSE_S = 10.0
+PLACE_S = 10.0
+"""After so long without a place for a worker a person wants to know."""
+
+OnBatch = Callable[[bytes], object]
+OnLost = Callable[[str], object]
+
+
+class RayLink:
+    """The run's end of the line to an actor. What is sent waits until the actor has a place."""
+
+    def __init__(
+        self, line: int, post: Callable[[Frame], None], hear: OnBatch, lose: OnLost
+    ) -> None:
+        self._line = line
+        self._post = post
+        self._lose = lose
+        self._closing = False
+        self._ended = asyncio.Event()
+        self.hear = hear
+        self.placed = False
+
+    def send(self, batch: bytes) -> None:
+        """Sends a batch. Never waits; is ignored where the worker has gone."""
+        if not self._ended.is_set():
+            self._post(Frame(Kind.BATCH, self._line, batch))
+
+    async def close(self) -> None:
+        """Lets the worker end, and waits until it has."""
+        self._closing = True
+        if not self._ended.is_set():
+            self._post(Frame(Kind.CLOSE, self._line))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), CLOSE_S)
+
+    def end(self, why: str) -> None:
+        """The worker has ended."""
+        if not self._ended.is_set():
+            self._ended.set()
+            if not self._closing:
+                self._lose(why)
+
+
+class RayMode:
+    """Actors on the cluster that the spec names, or on one of this machine for the time of the run.
+
+    A process of its own speaks with Ray (`ray_driver`): begun with the first worker, and again
+    after it was lost.
+    """
+
+    title = "Ray actor"
+
+    def __init__(self, spec: RaySpec, cpus: int, say: Callable[[str], object]) -> None:
+        """Prepares it; nothing is started yet.
+
+        Args:
+            spec: which cluster; where it names none, RAY_ADDRESS counts.
+            cpus: of a cluster on this machine; each actor takes one.
+            say: is told, for a person, when workers wait for a place.
+        """
+        self._address = spec.address or os.environ.get("RAY_ADDRESS") or None
+        self._keys_path = spec.config
+        self._cpus = cpus
+        self._say = say
+        self._child: RayChild | None = None
+        self._joining = asyncio.Lock()
+        self._links: dict[int, RayLink] = {}
+        self._lines = 0
+        self._alarm: asyncio.TimerHandle | None = None
+        self.size = Size(0, 0)
+        """What the cluster had when it was joined."""
+
+    @property
+    def waiting(self) -> int:
+        """Workers for which the cluster has no place yet."""
+        return sum(not link.placed for link in self._links.values())
+
+    async def hire(self, number: int, on_batch: OnBatch, on_lost: OnLost) -> Link:
+        """Has the cluster start a worker, and comes back: it may have to wait for a place.
+
+        Raises:
+            MissingExtra: Ray is not installed.
+            UsageError: there is no such cluster, or its nodes have another gptflow.
+        """
+        del number  # the one that replaces a worker is another actor
+        async with self._joining:
+            child = self._child or await self._join()
+        self._lines += 1
+        link = RayLink(self._lines, child.post, on_batch, on_lost)
+        self._links[self._lines] = link
+        child.post(Frame(Kind.HIRE, self._lines))
+        self._alarm = self._alarm or asyncio.get_running_loop().call_later(PLACE_S, self._tell)
+        return link
+
+    async def close(self) -> None:
+        """Leaves the cluster, or ends it if it was begun here."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._child is not None:
+            await self._child.close()
+            self._child = None
+
+    async def _join(self) -> RayChild:
+        if importlib.util.find_spec("ray") is None:
+            raise MissingExtra("mode ray", "ray")
+        child = RayChild(self._heed, self._lose)
+        self.size = await child.join(self._address, self._cpus, self._keys_path)
+        self._child = child
+        return child
+
+    def _heed(self, frame: Frame) -> None:
+        link = self._links.get(frame.line)
+        if link is None:
+            return
+        match frame.kind:
+            case Kind.BATCH:
+                link.hear(frame.body)
+            case Kind.PLACED:
+                link.placed = True
+            case Kind.ENDED:
+                del self._links[frame.line]
+                link.end(frame.body.decode())
+
+    def _lose(self, why: str) -> None:
+        """The process that speaks with Ray is gone, and with it all workers."""
+        self._child = None
+        links, self._links = self._links, {}
+        for link in links.values():
+            link.end(why)
+
+    def _tell(self) -> None:
+        self._alarm = None
+        if self.waiting:
+            few = "1 worker waits" if self.waiting == 1 else f"{self.waiting:,} workers wait"
+            self._say(f"{few} for a free processor of the Ray cluster; the others go on")
