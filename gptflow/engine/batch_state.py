@@ -14,6 +14,8 @@ from gptflow.engine.verdicts import Verdict, VerdictKind, judge_fault, judge_res
 NO_ROOM = "token_limit_exceeded"
 """The code of a batch for which there is no room in the queue of its organization."""
 
+_SERVER_ERRORS = frozenset({"server_error", "internal_error", "internal_server_error"})
+_SERVER_ERROR, _BAD_REQUEST = 500, 400
 _ENDED = frozenset({"failed", "completed", "expired", "cancelled"})
 
 
@@ -77,7 +79,15 @@ def refusal(state: BatchState) -> Verdict | None:
         return None
     first = whole[0] if whole else ValidationError("", "the provider gave no reason", None)
     error = {"error": {"code": first.code, "message": first.message, "type": ""}}
-    return judge_response(Response(400, {}, msgspec.json.encode(error)), time.time())
+    status = _SERVER_ERROR if first.code in _SERVER_ERRORS else _BAD_REQUEST
+    verdict = judge_response(Response(status, {}, msgspec.json.encode(error)), time.time())
+    return msgspec.structs.replace(verdict, status=None)
+
+
+def rejected(error: ValidationError) -> Verdict:
+    """What an error of one line means for its call."""
+    message = error.message or f"the line of this call is not valid ({error.code})"
+    return Verdict(VerdictKind.REJECTED, message, code=error.code or None)
 
 
 def is_passing(verdict: Verdict) -> bool:

@@ -155,13 +155,32 @@ class Batches:
         statement = f"DELETE FROM batch_faults WHERE run_id = ?{kept}"  # noqa: S608  # fixed texts
         self._writer.call(lambda db: db.execute(statement, (run_id,)).rowcount)
 
-    def arrival(self, batch: BatchRecord, call_key: bytes, usage: Usage) -> tuple[Write, Write]:
-        """What is to be written along with a reply that came in a batch, and used so much."""
-        count = (usage.prompt_tokens or 0, usage.completion_tokens or 0, usage.cached_tokens or 0)
-        return (
+    def arrival(
+        self,
+        batch: BatchRecord,
+        call_key: bytes,
+        usage: Usage,
+        estimated: Usage | None = None,
+        fault: bytes | None = None,
+    ) -> tuple[Write, ...]:
+        """What is to be written along with a reply that came in a batch: its line has ended.
+
+        `usage` and `estimated` are the tokens told and untold, `fault` the verdict on a reply that
+        is of no use.
+        """
+        estimated = estimated or Usage()
+        count = (
+            max(usage.prompt_tokens or 0, 0) + (estimated.prompt_tokens or 0),
+            max(usage.completion_tokens or 0, 0) + (estimated.completion_tokens or 0),
+            max(usage.cached_tokens or 0, 0),
+        )
+        writes: list[Write] = [
             (_TAKE_LINE, (batch.batch_id, call_key)),
             (_ADD_DISCOUNTED, (batch.run_id, batch.model, *count)),
-        )
+        ]
+        if fault is not None:
+            writes.append((_ADD_FAULT, (batch.run_id, call_key, batch.key_name, fault)))
+        return tuple(writes)
 
     def open(self, server: str) -> list[BatchRecord]:
         """The batches of all runs of a server that have not ended, the oldest first."""
@@ -190,15 +209,12 @@ class Batches:
         )
         return {row[0]: BatchCall(*row) for row in rows}
 
-    def line_keys(self, batch_id: int, numbers: Sequence[int]) -> list[bytes]:
-        """The keys of the calls in these lines of a batch's file, counted from 1.
-
-        Of a batch of which nothing has come back yet.
-        """
+    def line_keys(self, batch_id: int) -> list[bytes]:
+        """The keys of a batch's calls in the order of its file, as far as they are on their way."""
         rows = self._all(
             "SELECT call_key FROM batch_calls WHERE batch_id = ? ORDER BY line_id", batch_id
         )
-        return [rows[number - 1][0] for number in numbers if 0 < number <= len(rows)]
+        return [call_key for (call_key,) in rows]
 
     def left(self, batch_id: int) -> int:
         """How many calls of a batch are still on their way."""

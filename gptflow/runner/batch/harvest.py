@@ -23,6 +23,7 @@ from gptflow.store.store import Store
 
 CHUNK = 500
 """Lines that are brought to the disk together."""
+CANCELLED = "batch_cancelled"
 
 _OF_THE_KEY = frozenset(
     {VerdictKind.EXHAUSTED, VerdictKind.RETIRED, VerdictKind.NO_MODEL, VerdictKind.STOP}
@@ -81,6 +82,8 @@ class Harvest:
         faults: list[tuple[bytes, bytes | None]],
     ) -> None:
         """A call that came back without an answer that its row can use."""
+        if verdict.code == CANCELLED:
+            return  # it is told of the batch as a whole
         if verdict.kind in _OF_THE_KEY:
             self.on_key_verdict(record, verdict)
             faults.append((call.call_key, None))

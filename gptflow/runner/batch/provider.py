@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gptflow.engine.batch_line import unanswered
-from gptflow.engine.batch_state import NO_ROOM, ApiRefused, BatchState, refusal
+from gptflow.engine.batch_state import NO_ROOM, ApiRefused, BatchState, refusal, rejected
 from gptflow.engine.verdicts import Verdict, VerdictKind
 from gptflow.errors import RunStopped, UsageError
 from gptflow.runner.batch.apis import Apis
@@ -36,7 +36,7 @@ _LOSSES = frozenset({VerdictKind.EXHAUSTED, VerdictKind.RETIRED, VerdictKind.NO_
 class Pace:
     """How often batches are looked at: ever less often, as long as nothing moves."""
 
-    first_s: float = 0.5
+    first_s: float = 0.2
     longest_s: float = 60.0
     growth: float = 1.5
 
@@ -286,12 +286,15 @@ class Provider:
         record = flight.record
         verdict = refusal(state)
         if verdict is None:
-            await asyncio.to_thread(self._reject_lines, record, state)
+            await self._reject_lines(record, state)
             self._land(flight, has_landed=True)
         elif verdict.code == NO_ROOM:
             self._members.release(record.account, record.model, record.tokens)
             await self._courier.wait_for_room(flight)
             self._waiting.put_nowait(flight)
+        elif verdict.kind is VerdictKind.RETRY:
+            await asyncio.to_thread(self._book.end, record, packed(verdict))
+            self._land(flight, has_landed=True)
         else:
             await self._courier.give_up(flight)
             self._land(flight, has_landed=False)
@@ -301,18 +304,17 @@ class Provider:
                 message = f"{self._named(flight)} was not begun: {verdict.message}"
                 self.stopped = self.stopped or RunStopped(message, hint=verdict.hint)
 
-    def _reject_lines(self, record: BatchRecord, state: BatchState) -> None:
+    async def _reject_lines(self, record: BatchRecord, state: BatchState) -> None:
         """The calls of bad lines have failed; the others were not asked."""
-        messages = {error.line: error for error in state.errors if error.line is not None}
-        lines = sorted(messages)
-        keys = self._book.line_keys(record.batch_id, lines)
-        verdicts = [
-            Verdict(VerdictKind.REJECTED, messages[line].message, code=messages[line].code or None)
-            for line in lines
+        errors = {error.line: error for error in state.errors if error.line is not None}
+        keys = self._book.line_keys(record.batch_id)
+        faults = [
+            (key, packed(rejected(errors[number])))
+            for number, key in enumerate(keys, start=1)
+            if number in errors
         ]
-        faults = [(key, packed(one)) for key, one in zip(keys, verdicts, strict=False)]
-        self._book.add_faults(record, faults)
-        self._book.end(record, None)
+        await asyncio.to_thread(self._book.add_faults, record, faults)
+        await asyncio.to_thread(self._book.end, record, None)
 
     async def _fetch(self, flight: Flight, file_id: str) -> None:
         record = flight.record

@@ -101,6 +101,7 @@ class BatchRun:
         self._archive = RunArchive(work.store, work.run)
         self._lanes: Lanes | None = None
         self._is_leaving = False
+        self._is_forgiven = False
         self._rounds_done = 0
         self.on_result: Callable[[RowStatus], object] = lambda _: None
         """As that of Lanes."""
@@ -120,7 +121,8 @@ class BatchRun:
         self._provider.leave()
 
     def stop(self, reason: RunStopped) -> None:
-        """The same: nothing is on a wire that has to come back first."""
+        """The same, and what calls have failed with is no verdict on them."""
+        self._is_forgiven = True
         self.drain(reason)
 
     async def run(self, width: Width) -> None:
@@ -149,6 +151,9 @@ class BatchRun:
         finally:
             self._spool.close()
             await self._apis.aclose()
+        if self._is_forgiven:
+            run_id = self._work.run.run_id
+            await asyncio.to_thread(self._book.forget_faults, run_id, also_on_the_way=True)
         if self._is_leaving and (left := self._left()):
             self._work.say(f"{left}; the same command fetches them")
 
