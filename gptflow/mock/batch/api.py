@@ -15,7 +15,7 @@ from gptflow.mock.batch.form import Form
 from gptflow.mock.batch.gate import Gate
 from gptflow.mock.batch.order import page_of, read_order, read_upload
 from gptflow.mock.batch.record import Batch
-from gptflow.mock.batch.shelf import Shelf, StoredFile
+from gptflow.mock.batch.shelf import Shelf, StoredFile, line_count
 from gptflow.mock.batch.work import Work
 from gptflow.mock.failure.model import JSON
 from gptflow.mock.request import BadRequestError
@@ -96,6 +96,7 @@ class BatchApi:
             content=upload.content,
             created_at=now,
             expires_at=now + upload.lasts_s if upload.lasts_s else None,
+            lines=line_count(upload.content),
         )
         return _made(self._files.put(stored), stored.lines)
 

@@ -20,12 +20,7 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     """Unix time."""
     expires_at: int | None
-
-    @property
-    def lines(self) -> int:
-        """How many lines it has, an unended last one included."""
-        ended = self.content.count(b"\n")
-        return ended + bool(self.content) - self.content.endswith(b"\n")
+    lines: int
 
     def wire(self) -> dict[str, Any]:
         """The file as the API tells it."""
@@ -40,6 +35,11 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
             "status": "processed",
             "status_details": None,
         }
+
+
+def line_count(content: bytes | bytearray) -> int:
+    """How many lines there are, an unended last one included."""
+    return content.count(b"\n") + bool(content) - content.endswith(b"\n")
 
 
 class Owned(Protocol):

@@ -15,7 +15,7 @@ from gptflow.mock.batch.objection import Objections
 from gptflow.mock.batch.question import Input, InputError, Question, Terms, read_input
 from gptflow.mock.batch.record import Batch
 from gptflow.mock.batch.results import Results
-from gptflow.mock.batch.shelf import Shelf, StoredFile
+from gptflow.mock.batch.shelf import Shelf, StoredFile, line_count
 from gptflow.mock.batch.slices import sliced
 from gptflow.mock.simulator import Simulator
 
@@ -133,6 +133,7 @@ class Work:
             content=content,
             created_at=now,
             expires_at=now + lasts_s if lasts_s else None,
+            lines=line_count(content),
         )
         return self._files.put(stored).id
 
