@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self
 
 from gptflow.errors import GptflowError, WorkerFailed
@@ -21,36 +22,36 @@ MOST_FALSE_STARTS = 3
 """Workers in a row that may end before they can take a row."""
 
 
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What all workers of a crew work by."""
+
+    plan: Plan
+    begin: said.Begin
+    """The first word to each."""
+    keys: tuple[str, ...]
+    """Names of the API keys: each worker starts at its own."""
+
+
 class Foreman:
     """A crew of workers, all of one mode. Use it in `async with`."""
 
     def __init__(
-        self,
-        mode: Mode,
-        workers: int,
-        begin: said.Begin,
-        plan: Plan,
-        desk: Desk,
-        keys: Sequence[str],
-        say: Callable[[str], object],
+        self, mode: Mode, workers: int, orders: Orders, desk: Desk, say: Callable[[str], object]
     ) -> None:
         """Build a crew; nobody is there yet.
 
         Args:
             mode: where they live.
             workers: how many.
-            begin: the first word to each.
-            plan: of the run.
+            orders: what they work by.
             desk: answers their calls.
-            keys: names of the API keys: each worker starts at its own.
             say: is told what a person should know.
         """
         self._mode = mode
         self._workers = workers
-        self._begin = begin
-        self._plan = plan
+        self._orders = orders
         self._desk = desk
-        self._keys = keys
         self._say = say
         self._hands: dict[int, Hand] = {}
         """Those that can take rows, by their place."""
@@ -105,8 +106,8 @@ class Foreman:
     async def _one_life(self, number: int) -> None:
         """A worker, from its start to its end."""
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        first_key = self._keys[number % len(self._keys)] if self._keys else None
-        hand = Hand(self._plan, self._desk, first_key)
+        keys = self._orders.keys
+        hand = Hand(self._orders.plan, self._desk, keys[number % len(keys)])
 
         def lost(how: str) -> None:
             self._hands.pop(number, None)
@@ -115,7 +116,7 @@ class Foreman:
                 ended.set_result(how)
 
         link = await self._mode.hire(number, hand.take, lost)
-        hand.begin(link, self._begin)
+        hand.begin(link, self._orders.begin)
         try:
             try:
                 await hand.ready

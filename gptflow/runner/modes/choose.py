@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from gptflow import __version__
 from gptflow.engine.engine import MOST_IN_FLIGHT
 from gptflow.pipeline.plan import Plan
-from gptflow.runner.crew.foreman import Foreman
+from gptflow.runner.crew.foreman import Foreman, Orders
 from gptflow.runner.crew.link import Mode
 from gptflow.runner.crew.messages import Begin
 from gptflow.runner.desk import Desk
 from gptflow.runner.lanes import Converse
 from gptflow.runner.modes.process import Processes
+from gptflow.runner.modes.ray import RayMode
 from gptflow.runner.modes.thread import Threads
 from gptflow.runner.server import Server
 from gptflow.runner.talk import Talk
@@ -31,32 +32,44 @@ async def crew(
     Raises:
         GptflowError: there can be none.
     """
-    mode = _mode(spec.parallelism)
+    mode = _mode(spec.parallelism, say)
     if mode is None:
         yield Talk(plan, desk.reply).converse
         return
-    foreman = Foreman(
-        mode,
-        _workers(spec.parallelism),
-        _begin(spec, plan, server),
-        plan,
-        desk,
-        [key.name for key in server.config.keys],
-        say,
-    )
-    async with foreman:
+    keys = tuple(key.name for key in server.config.keys)
+    orders = Orders(plan, _begin(spec, plan, server), keys)
+    async with (
+        _closing(mode),
+        Foreman(mode, _workers(spec.parallelism), orders, desk, say) as foreman,
+    ):
         yield foreman.converse
 
 
-def _mode(parallelism: ParallelismSpec) -> Mode | None:
+def _mode(parallelism: ParallelismSpec, say: Callable[[str], object]) -> Mode | None:
     """Where the workers live; None for this event loop."""
     match parallelism.mode:
+        case "ray":
+            return RayMode(parallelism.ray, _most(parallelism), say)
         case "thread":
             return Threads()
         case "process":
             return Processes()
         case _:
             return None
+
+
+@asynccontextmanager
+async def _closing(mode: Mode) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        if isinstance(mode, RayMode):
+            await mode.close()
+
+
+def _most(parallelism: ParallelismSpec) -> int:
+    wanted = parallelism.workers
+    return wanted.max if isinstance(wanted, WorkersRange) else _workers(parallelism)
 
 
 def _workers(parallelism: ParallelismSpec) -> int:

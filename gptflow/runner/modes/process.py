@@ -106,7 +106,7 @@ class ProcessLink:
 
 def _start(line: int, life: int) -> subprocess.Popen[bytes]:
     program = _PROGRAM.format(path=sys.path, line=line, life=life)
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603  # this very Python, with a program of our own
         # Without -P the working directory would come first on its path.
         [sys.executable, "-P", "-c", program],
         stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """Mode `thread`: each worker is a thread with an event loop of its own.
 
-For pipelines with Python hooks that block: one that waits holds up its own loop, and not the others.
+For pipelines with Python hooks that block: one that waits holds up its own loop, and no other.
 """
 
 from __future__ import annotations
