@@ -1,0 +1,174 @@
+"""Worker processes that die, and runs that do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project, serving
+
+ROWS = 200
+IN_FLIGHT = 16
+SPEC = f"""
+name: reviews
+source: {{path: reviews.jsonl, id: number}}
+model: {{name: gpt-4o-mini, temperature: 0}}
+steps:
+  - name: label
+    prompt: "Label review {{{{ number }}}}."
+    extract: {{label: text}}
+  - name: again
+    prompt: "Once more."
+    extract: {{again: text}}
+parallelism: {{mode: process, workers: 2, concurrency: {IN_FLIGHT}}}
+output: {{path: out/labels.jsonl}}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with serving(tmp_path, {"latency": 0.1, "reply": {"echo": True}}) as made:
+        made.write("spec.yaml", SPEC)
+        made.write_rows([{"number": number} for number in range(ROWS)])
+        yield made
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a run."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def is_alive(pid: int) -> bool:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def wait_for(project: Project, requests: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(project.requests) < requests:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def killer(run: int, project: Project, kills: list[float]) -> Iterator[None]:
+    """Kills one worker after the other, each when some rows more have been asked."""
+    over = threading.Event()
+
+    def kill() -> None:
+        turn = 0
+        while not over.wait(0.7):
+            pids = workers_of(run)
+            if len(pids) == 2 and len(project.requests) > 60 * turn:
+                os.kill(pids[turn % 2], signal.SIGKILL)
+                kills.append(time.time())
+                turn += 1
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_worker_that_is_killed_costs_no_more_than_what_it_had_in_flight(
+    project: Project,
+) -> None:
+    run = project.start("run", "spec.yaml", "-q")
+    kills: list[float] = []
+    with killer(run.pid, project, kills):
+        out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, out + err
+    assert len(kills) >= 2
+    assert [row["number"] for row in project.output()] == list(range(ROWS))
+    asked = Counter(entry.request for entry in project.requests)
+    again = sum(asked.values()) - len(asked)
+    assert len(asked) == 2 * ROWS
+    assert again <= IN_FLIGHT * len(kills)
+    assert "was killed by SIGKILL: another one takes its place" in err
+
+
+def test_workers_end_with_a_run_that_is_killed(project: Project) -> None:
+    run = project.start("run", "spec.yaml", "-q")
+    wait_for(project, 20)
+    workers = workers_of(run.pid)
+    assert len(workers) == 2
+    run.kill()
+    run.communicate()
+    deadline = time.monotonic() + 2
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    asked = len(project.requests)
+    assert not any(map(is_alive, workers))
+    assert asked < 2 * ROWS
+    told = project.run_json("spec.yaml", "-q")
+    assert told["done"] == ROWS
+
+
+def test_a_row_that_kills_its_workers_fails(project: Project) -> None:
+    project.write("deadly.py", DEADLY)
+    project.write(
+        "spec.yaml",
+        SPEC.replace(
+            '  - name: again\n    prompt: "Once more."\n    extract: {again: text}\n', HOOK
+        ),
+    )
+    project.write_rows([{"number": number} for number in range(40)])
+    told = project.run_json(
+        "spec.yaml",
+        "-q",
+        "--allow-python",
+        "--python-path",
+        ".",
+        "--set",
+        "parallelism.concurrency=1",
+        code=1,
+    )
+    assert (told["done"], told["failed"]) == (39, 1)
+    (failed,) = project.output("out/labels.failed.jsonl")
+    assert failed["row"] == {"number": 7}
+    assert failed["error"]["kind"] == "worker"
+    assert "SIGKILL" in failed["error"]["message"]
+
+
+DEADLY = """
+import os, signal
+
+def end(row):
+    if row["number"] == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"again": "fine"}
+"""
+HOOK = """\
+  - name: again
+    python: deadly:end
+    fields: [again]
+"""
+
+
+def test_a_signal_lets_the_calls_in_flight_of_all_workers_come_back(project: Project) -> None:
+    run = project.start("run", "spec.yaml", "-q")
+    wait_for(project, 50)
+    workers = workers_of(run.pid)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130, out + err
+    assert "Traceback" not in err
+    assert not any(map(is_alive, workers))
+    project.run_json("spec.yaml", "-q")
+    asked = Counter(entry.request for entry in project.requests)
+    assert max(asked.values()) == 1
