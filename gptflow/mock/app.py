@@ -40,7 +40,8 @@ class Stats(msgspec.Struct):
     completion_tokens: int = 0
     batches: Counter[str] = msgspec.field(default_factory=Counter)
     """What was done about files and batches: uploads, batches, polls, downloads, cancels,
-    deletions; and lines: the lines of batches that were answered, failures included."""
+    deletions, lists, looks (at files). Then lines: those of batches that were answered, failures
+    included; and prompt_tokens and completion_tokens, which batches that have ended bill."""
 
 
 class MockApp:

@@ -115,7 +115,7 @@ def json_object(content: bytes) -> dict[str, Any]:
     """The object in a body; BadRequestError if there is none."""
     try:
         body = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise BadRequestError(

@@ -66,7 +66,7 @@ def _begins(content: bytearray) -> bool:
     line = bytes(content if end < 0 else content[:end])
     try:
         return bool(content) and (not line.strip() or isinstance(msgspec.json.decode(line), dict))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
 
 

@@ -121,7 +121,7 @@ class _Reader:
             body = self._body_decoder.decode(told.body or b"{}")
         except msgspec.ValidationError:  # an array in place of an object
             return InputError("invalid_request", "This line is not a valid batch request.")
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return InputError("invalid_json_line", "This line is not parseable as valid JSON.")
         wrong = self._misfit(told) or self._wrong_body(body)
         if wrong is not None:

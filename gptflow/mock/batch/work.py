@@ -33,7 +33,7 @@ class Work:
         batches: Shelf[Batch],
         counts: Counter[str],
     ) -> None:
-        """`counts`: gets the `lines` that are answered."""
+        """`counts`: gets the `lines` that are answered, and the tokens of batches that ended."""
         self._simulator = simulator
         self._files = files
         self._rules = simulator.batch_rules
@@ -72,6 +72,8 @@ class Work:
         async for question in sliced(questions[answered:]):
             results.give_up(question, ending)
         self._store(batch, results)
+        self._counts["prompt_tokens"] += batch.prompt_tokens
+        self._counts["completion_tokens"] += batch.completion_tokens
         batch.turn(ending, time.time())
 
     async def _read(self, batch: Batch) -> Input:

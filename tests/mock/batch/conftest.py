@@ -59,12 +59,14 @@ class Desk(NamedTuple):
             **more,
         )
 
-    def wait(self, batch: Batch, states: Sequence[str] = tuple(ENDED)) -> Batch:
+    def wait(
+        self, batch: Batch, states: Sequence[str] = tuple(ENDED), pause_s: float = 0.005
+    ) -> Batch:
         """The batch as soon as it has ended, or come into one of these states."""
         deadline_s = time.monotonic() + 20
         while batch.status not in states:
             assert time.monotonic() < deadline_s, batch
-            time.sleep(0.005)
+            time.sleep(pause_s)
             batch = self.client.batches.retrieve(batch.id)
         return batch
 

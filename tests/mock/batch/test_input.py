@@ -77,6 +77,12 @@ def test_a_line_that_is_no_json_is_told(desk: Open) -> None:
     ]
 
 
+def test_a_line_that_is_nested_too_deep_is_told(desk: Open) -> None:
+    deep = b'{"custom_id": "2", "body": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    ((line, code, *_),) = _errors(desk(), jsonl([asks("1")]) + deep)
+    assert (line, code) == (2, "invalid_json_line")
+
+
 def test_an_empty_line_and_a_missing_last_newline_do_no_harm(desk: Open) -> None:
     batch = desk().run(b"\n" + jsonl([asks("1")]) + b"  \n" + jsonl([asks("2")]).rstrip())
     assert (batch.status, batch.request_counts and batch.request_counts.total) == ("completed", 2)
