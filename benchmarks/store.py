@@ -24,6 +24,7 @@ import uvloop
 
 from gptflow.records import Call, Reply, RowResult, RowStatus, Usage
 from gptflow.store.record import LedgerRow, RunDraft
+from gptflow.store.spacing import Spacing
 from gptflow.store.store import Store
 
 IN_FLIGHT = 200
@@ -74,7 +75,7 @@ def saving(folder: Path) -> None:
     print(f"no store        {bare_us:5.0f} us CPU/row   {bare_per_s:5.0f} rows/s")
     for spacing_ms in (0, 1, 2, 5, 10):
         path = folder / f"{spacing_ms}.db"
-        with Store.open(path, spacing_s=spacing_ms / 1000) as store:
+        with Store.open(path, spacing=Spacing(spacing_ms / 1000, spacing_ms / 1000)) as store:
             run = store.begin_run(DRAFT, ledger(ROWS))
             cpu_us, per_s = cost(store, run.run_id)
         print(

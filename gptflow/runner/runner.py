@@ -26,10 +26,10 @@ from gptflow.runner.interrupt import Interruption
 from gptflow.runner.lanes import Lanes
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.modes.batch import BatchRun, BatchWork, check_server
-from gptflow.runner.modes.choose import crew
+from gptflow.runner.modes.choose import commit_spacing, crew
 from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
-from gptflow.runner.price import Prices
+from gptflow.runner.price import Prices, PricesOfCalls
 from gptflow.runner.publish import Publisher, Target
 from gptflow.runner.purse import Purse
 from gptflow.runner.rehearsal import Rehearsal
@@ -98,7 +98,8 @@ class Runner:
         if self._prepared.spec.parallelism.mode == "batch":
             check_server(self._prepared.choice)
         path = self._prepared.store_path(self._options.store)
-        with self._notices, Store.open(path) as store:
+        spacing = commit_spacing(self._prepared.spec.parallelism)
+        with self._notices, Store.open(path, spacing=spacing) as store:
             if store.note:
                 self._display.say(store.note)
             beginning = begin(
@@ -259,7 +260,7 @@ class Runner:
         limit_usd, plan = self._prepared.spec.limits.cost_usd, self._prepared.plan
         if limit_usd is None or self._prepared.choice.local:
             return None
-        prices = {model: price for model in plan.models if (price := self._prices.of(model))}
+        prices = PricesOfCalls(self._prices, plan.models)
         reader, run_id = store.reader, beginning.run.run_id
         return Purse(
             limit_usd,

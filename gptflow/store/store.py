@@ -52,6 +52,7 @@ from gptflow.store.run import (
     set_running,
     tidy_runs,
 )
+from gptflow.store.spacing import Spacing
 from gptflow.store.writer import Write, Writer
 
 REUSE_CHUNK = 20_000
@@ -102,7 +103,7 @@ class Store:
         path: Path,
         *,
         clock: Callable[[], float] = time.time,
-        spacing_s: float | None = None,
+        spacing: Spacing | None = None,
         mountinfo: Path = MOUNTINFO,
     ) -> Self:
         """Open the store, or make a new one with its folder. A link is the file it leads to.
@@ -119,7 +120,7 @@ class Store:
             kind = filesystem_of(path, mountinfo)
             connection, has_wal = _open_database(path, resources, wal=not is_network(kind))
             keeper = _keep(path, resources)
-            writer = Writer(connection, path, Place(path, lock), spacing_s=spacing_s)
+            writer = Writer(connection, path, Place(path, lock), spacing=spacing)
             resources.callback(_finish, writer, connection, keeper)
             kept = resources.pop_all()
         store = cls(path, writer, clock, kept)

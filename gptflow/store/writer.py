@@ -60,14 +60,13 @@ class Writer:
         path: Path,
         place: Place,
         *,
-        spacing_s: float | None = None,
+        spacing: Spacing | None = None,
     ) -> None:
-        """`spacing_s`: the least time between two groups, in place of what the load decides."""
+        """`spacing`: the least time between two groups, in place of what fits most loads."""
         self._connection = connection
         self._path = path
         self._place = place
-        self._spacing_s = spacing_s
-        self._spacing = Spacing()
+        self._spacing = spacing or Spacing()
         self._next_group_at = 0.0
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._failure: StoreError | None = None
@@ -119,8 +118,7 @@ class Writer:
         """Wait for the first item, then take all that has gathered."""
         first = self._queue.get()
         time.sleep(max(0.0, self._next_group_at - time.monotonic()))
-        spacing_s = self._spacing.next_s() if self._spacing_s is None else self._spacing_s
-        self._next_group_at = time.monotonic() + spacing_s
+        self._next_group_at = time.monotonic() + self._spacing.next_s()
         return [first, *self._drain()]
 
     def _drain(self) -> list[_Item]:

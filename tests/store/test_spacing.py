@@ -19,7 +19,7 @@ class Machine:
         self.used_s += seconds * cpu_share
 
     def spacing(self) -> Spacing:
-        return Spacing(lambda: self.now, lambda: self.used_s)
+        return Spacing(clock=lambda: self.now, cpu_clock=lambda: self.used_s)
 
 
 @pytest.mark.parametrize(("cpu_share", "expected"), [(0.1, IDLE_S), (0.6, IDLE_S), (0.95, BUSY_S)])

@@ -9,6 +9,7 @@ import pytest
 
 from gptflow.errors import StoreError
 from gptflow.store.record import RowCounts
+from gptflow.store.spacing import Spacing
 from gptflow.store.store import Store
 from tests.store.conftest import call, done, draft, key, reply, rows, save
 
@@ -32,7 +33,7 @@ def test_a_future_resolves_when_others_can_read_the_row(store: Store) -> None:
 
 
 def test_what_gathers_while_a_group_commits_is_one_group(path: Path) -> None:
-    with Store.open(path, spacing_s=SLOW_S) as store:
+    with Store.open(path, spacing=Spacing(SLOW_S, SLOW_S)) as store:
         run_id = store.begin_run(draft(), rows(*range(50))).run_id
         groups = 0
 
@@ -52,7 +53,7 @@ def test_a_waiter_that_is_cancelled_stops_neither_the_write_nor_the_others(path:
         first.cancel()
         await second
 
-    with Store.open(path, spacing_s=SLOW_S) as store:
+    with Store.open(path, spacing=Spacing(SLOW_S, SLOW_S)) as store:
         run_id = store.begin_run(draft(), rows("a", "b")).run_id
         asyncio.run(saved(store, run_id))
         assert store.reader.counts(run_id).done == 2
@@ -62,7 +63,7 @@ def test_a_loop_that_ends_before_the_commit_loses_nothing(path: Path) -> None:
     async def queued(store: Store, run_id: int) -> None:
         store.save_result(run_id, done(0))
 
-    with Store.open(path, spacing_s=SLOW_S) as store:
+    with Store.open(path, spacing=Spacing(SLOW_S, SLOW_S)) as store:
         run_id = store.begin_run(draft(), rows("a")).run_id
         asyncio.run(queued(store, run_id))
     with Store.open(path) as store:
@@ -98,7 +99,7 @@ def test_a_change_of_the_run_waits_for_all_that_was_saved_before_it(path: Path) 
         store.put_back(run_id, [])
         return store.reader.counts(run_id).done
 
-    with Store.open(path, spacing_s=SLOW_S) as store:
+    with Store.open(path, spacing=Spacing(SLOW_S, SLOW_S)) as store:
         run_id = store.begin_run(draft(), rows("a")).run_id
         assert asyncio.run(saved(store, run_id)) == 1
 
@@ -171,7 +172,7 @@ def test_a_save_that_cannot_be_written_loses_none_that_are_in_its_group(path: Pa
         saves = [store.save_result(run_id, done(at)) for at in range(3)]
         return await asyncio.gather(saves[0], unwritable, *saves[1:], return_exceptions=True)
 
-    with Store.open(path, spacing_s=SLOW_S) as store:
+    with Store.open(path, spacing=Spacing(SLOW_S, SLOW_S)) as store:
         run_id = store.begin_run(draft(), rows("a", "b", "c")).run_id
         first, error, *others = asyncio.run(told(store, run_id))
         assert isinstance(error, UnicodeEncodeError)

@@ -8,9 +8,10 @@ from typing import Any
 
 from gptflow.runner.crew.messages import encoded
 
-GATHER_S = 0.001
-"""So long the first message of a batch waits for others. A tenth of a round trip in a data centre,
-and far less than a model takes."""
+GATHER_S = 0.0005
+"""So long the first message waits for others, for each that the last batch had: with few of them
+nobody waits, and with many a system call is for all."""
+LONGEST_GATHER_S = 0.005
 
 
 class Outbox:
@@ -19,16 +20,18 @@ class Outbox:
     def __init__(self, send: Callable[[bytes], object]) -> None:
         self._send = send
         self._messages: list[Any] = []
+        self._gather_s = GATHER_S
 
     def post(self, message: Any) -> None:
         """Sends it with the next batch."""
         if not self._messages:
-            asyncio.get_running_loop().call_later(GATHER_S, self.flush)
+            asyncio.get_running_loop().call_later(self._gather_s, self.flush)
         self._messages.append(message)
 
     def flush(self) -> None:
         """Sends what has gathered."""
         if self._messages:
             batch = encoded(self._messages)
+            self._gather_s = min(GATHER_S * len(self._messages), LONGEST_GATHER_S)
             self._messages = []
             self._send(batch)

@@ -21,6 +21,9 @@ from gptflow.runner.modes.thread import Threads
 from gptflow.runner.server import Server
 from gptflow.runner.talk import Talk
 from gptflow.spec.model import ParallelismSpec, Spec, WorkersRange
+from gptflow.store.spacing import Spacing
+
+_BUSY_S, _BUSY_SHARE = 0.01, 0.2
 
 
 @asynccontextmanager
@@ -45,6 +48,17 @@ async def crew(
         yield foreman.converse
 
 
+def commit_spacing(parallelism: ParallelismSpec) -> Spacing | None:
+    """The time between two commits of the store; None for what fits one event loop.
+
+    Where others do the work, the run's process takes part of a core with much to write: what waits
+    for the disk then is a row elsewhere, and larger groups are cheaper.
+    """
+    if parallelism.mode in ("async", "batch"):
+        return None
+    return Spacing(busy_s=_BUSY_S, busy_share=_BUSY_SHARE)
+
+
 def _mode(parallelism: ParallelismSpec, say: Callable[[str], object]) -> Mode | None:
     """Where the workers live; None for this event loop."""
     match parallelism.mode:
@@ -56,6 +70,9 @@ def _mode(parallelism: ParallelismSpec, say: Callable[[str], object]) -> Mode | 
             return Processes()
         case _:
             return None
+
+
+_BUSY_S, _BUSY_SHARE = 0.01, 0.2
 
 
 @asynccontextmanager
