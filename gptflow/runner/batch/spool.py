@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -111,20 +112,14 @@ class Spool:
     def remove(self, token: str) -> None:
         """Remove the file of a batch, and the folder with the last one."""
         self.path(token).unlink(missing_ok=True)
-        self.tidy(())
+        self._remove_folder()
 
-    def tidy(self, kept: tuple[str, ...]) -> None:
-        """Remove the folder if it is empty; with the names to keep, also files of nobody."""
-        if not self._folder.is_dir():
-            return
-        if kept:
-            for path in self._folder.glob("*.jsonl"):
-                if path.stem.partition(".")[0] not in kept:
-                    path.unlink(missing_ok=True)
-        try:
-            self._folder.rmdir()
-        except OSError:
-            return  # there are files in it
+    def tidy(self, kept: Container[str]) -> None:
+        """Remove what a killed process has left: all files but those of these batches."""
+        for path in self._folder.glob("*.jsonl"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+        self._remove_folder()
 
     def close(self) -> None:
         """Drop what is not sealed."""
@@ -132,7 +127,11 @@ class Spool:
             growing.file.close()
             self.path(growing.token).unlink(missing_ok=True)
         self._growing.clear()
-        self.tidy(())
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        with suppress(OSError):  # it is not there, or there are files in it
+            self._folder.rmdir()
 
     def _has_room(self, growing: _Growing, line: bytes, tokens: int) -> bool:
         limits = self._limits
