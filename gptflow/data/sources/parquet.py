@@ -183,6 +183,7 @@ def _table(path: Path, name: str) -> Iterator[Any]:
             with arrow.parquet.ParquetFile(
                 stream,
                 buffer_size=READ_BYTES,
+                pre_buffer=False,  # it would read a row group as a whole
                 # The times of old Spark files may lie in the year 9999: in nanoseconds they would
                 # come out as others.
                 coerce_int96_timestamp_unit="us",
