@@ -102,7 +102,7 @@ def find_hook(name: str, access: PythonAccess) -> Path | None:
     if not access.is_allowed:
         raise BadHook(
             f"{name} is Python code, which runs as you do",
-            f"look at what it does, then say --allow-python{_where(module)}",
+            f"look at what it does, then say --allow-python{_where(module, access)}",
         )
     access.enter()
     found = find_module(module)
@@ -148,9 +148,9 @@ def load_hook(name: str, role: Role, access: PythonAccess) -> Hook:
     return Hook(name, role, found, str(own or ""), digest, second, is_async)
 
 
-def _where(module: str) -> str:
-    found = find_module(module.partition(".")[0])
-    return "" if found else " and --python-path DIR, the folder that it is in"
+def _where(module: str, access: PythonAccess) -> str:
+    is_told = access.folders or find_module(module.partition(".")[0])
+    return "" if is_told else " and --python-path DIR, the folder that it is in"
 
 
 def _is_async(function: Any, name: str, role: Role) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gptflow.spec.origin import KeyPath
 
@@ -17,12 +18,28 @@ if TYPE_CHECKING:
 Role = Literal["transform", "extractor", "step"]
 """What a hook stands in for: it says what the hook is called with, and what it gives."""
 
+_NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+
+
+def _refuse(message: str, hint: str) -> NoReturn:
+    wrong = ValueError(message)
+    wrong.add_note(hint)
+    raise wrong
+
+
+def _named(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        _refuse(f"'{text}' names no function", "write module:function, as in hooks:clean")
+    return text
+
+
 HookName = Annotated[
     str,
+    AfterValidator(_named),
     Field(
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
         description="A function of yours, module:function. Needs --allow-python.",
         examples=["hooks:clean"],
+        json_schema_extra={"pattern": _NAME},
     ),
 ]
 
@@ -63,12 +80,6 @@ def refuse_mixture(given: AbstractSet[str]) -> None:
     of_prompts = [key for key in _OF_PROMPTS if key in given]
     if is_python and of_prompts:
         _refuse(f"`{of_prompts[0]}` does not go with `python`", "remove it: the function decides")
-
-
-def _refuse(message: str, hint: str) -> None:
-    wrong = ValueError(message)
-    wrong.add_note(hint)
-    raise wrong
 
 
 def hooks_in(spec: Spec) -> Iterator[HookAt]:
