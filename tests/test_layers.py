@@ -69,6 +69,7 @@ HEAVY = {
     "jsonschema_rs",
     "openai",
     "pyarrow",
+    "ray",
     "requests",
     "rich",
     "uvicorn",

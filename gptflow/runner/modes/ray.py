@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from gptflow.errors import MissingExtra
+from gptflow.errors import MissingExtra, RunStopped, UsageError
 from gptflow.runner.crew.link import Link
 from gptflow.runner.modes.ray_child import RayChild
 from gptflow.runner.modes.ray_frames import Frame, Kind, Size
@@ -79,6 +79,8 @@ class RayMode:
         self._cpus = cpus
         self._say = say
         self._child: RayChild | None = None
+        self._leaving: list[asyncio.Future[None]] = []
+        """Of processes that were lost, or are not needed any more."""
         self._joining = asyncio.Lock()
         self._links: dict[int, RayLink] = {}
         self._lines = 0
@@ -97,6 +99,7 @@ class RayMode:
         Raises:
             MissingExtra: Ray is not installed.
             UsageError: there is no such cluster, or its nodes have another gptflow.
+            RunStopped: there is none any more.
         """
         del number  # the one that replaces a worker is another actor
         async with self._joining:
@@ -113,14 +116,20 @@ class RayMode:
         if self._alarm is not None:
             self._alarm.cancel()
         if self._child is not None:
-            await self._child.close()
+            self._leaving.append(asyncio.ensure_future(self._child.close()))
             self._child = None
+        await asyncio.gather(*self._leaving)
 
     async def _join(self) -> RayChild:
         if importlib.util.find_spec("ray") is None:
             raise MissingExtra("mode ray", "ray")
         child = RayChild(self._heed, self._lose)
-        self.size = await child.join(self._address, self._cpus, self._keys_path)
+        try:
+            self.size = await child.join(self._address, self._cpus, self._keys_path)
+        except UsageError as error:
+            if not self._leaving:
+                raise
+            raise RunStopped(f"the Ray cluster was lost: {error.message}") from error
         self._child = child
         return child
 
@@ -139,7 +148,9 @@ class RayMode:
 
     def _lose(self, why: str) -> None:
         """The process that speaks with Ray is gone, and with it all workers."""
-        self._child = None
+        if self._child is not None:
+            self._leaving.append(asyncio.ensure_future(self._child.close()))
+            self._child = None
         links, self._links = self._links, {}
         for link in links.values():
             link.end(why)
