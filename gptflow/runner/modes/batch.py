@@ -36,6 +36,7 @@ from gptflow.runner.talk import Talk
 from gptflow.runner.width import Width
 from gptflow.runner.words import counted
 from gptflow.spec.model import Spec
+from gptflow.store.batches import BatchRecord, BatchStatus
 from gptflow.store.record import RunRecord
 from gptflow.store.store import Store
 
@@ -72,6 +73,12 @@ def check_server(choice: ServerChoice) -> None:
             "a model on this machine has no Batch API: --local and mode batch exclude each other",
             hint="leave --local out for the keys of config.json, or choose another --mode",
         )
+
+
+def left_with_provider(store: Store, run: RunRecord) -> str:
+    """What a run in another mode should know of its batches; empty for nothing."""
+    left = _with_provider(_open_records(store, run))
+    return f"{left}; --mode batch fetches them, and this mode asks their calls anew" if left else ""
 
 
 class BatchRun:
@@ -163,9 +170,7 @@ class BatchRun:
         await self._provider.probe()
         if work.is_retry:
             await asyncio.to_thread(self._book.forget_faults, run_id, also_on_the_way=True)
-        records = self._book.open(work.run.server)
-        records = [one for one in records if one.run_id >= work.run.since_run]
-        await self._provider.resume(records, run_id)
+        await self._provider.resume(_open_records(work.store, work.run), run_id)
         for flight in self._provider.flights:
             if work.purse and flight.record.run_id == run_id:
                 flight.usd = work.purse.guess_usd(
@@ -240,12 +245,14 @@ class BatchRun:
 
     def _left(self) -> str:
         """What is with the provider; empty for nothing."""
-        flights = [flight for flight in self._provider.flights if flight.is_wanted]
-        if not flights:
-            return ""
-        calls = sum(flight.record.calls for flight in flights)
-        verb = "is" if len(flights) == 1 else "are"
-        return f"{_batches(len(flights))} with {counted(calls, 'call')} {verb} with the provider"
+        wanted = [flight.record for flight in self._provider.flights if flight.is_wanted]
+        return _with_provider(wanted)
+
+
+def _open_records(store: Store, run: RunRecord) -> list[BatchRecord]:
+    """The batches that may have calls of a run on their way; of no run before `since_run`."""
+    records = store.batches.open(run.server)
+    return [record for record in records if record.run_id >= run.since_run]
 
 
 def _without_reuse(hear: Listener) -> Listener:
@@ -258,8 +265,15 @@ def _without_reuse(hear: Listener) -> Listener:
     return tell
 
 
-def _batches(count: int) -> str:
-    return "1 batch" if count == 1 else f"{count:,} batches"
+def _with_provider(records: list[BatchRecord]) -> str:
+    """What of these batches is with the provider, in words; empty for nothing."""
+    running = [record for record in records if record.status is BatchStatus.RUNNING]
+    if not running:
+        return ""
+    calls = counted(sum(record.calls for record in running), "call")
+    if len(running) == 1:
+        return f"1 batch with {calls} is with the provider"
+    return f"{len(running):,} batches with {calls} are with the provider"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,6 +63,7 @@ class Desk:
         self.folder = folder
         self._open_servers = open_servers
         self.requests: list[LogEntry] = []
+        self._awaited: dict[int, threading.Event] = {}
 
     def write_rows(self, rows: int) -> None:
         text = "".join(json.dumps({"number": number}) + "\n" for number in range(rows))
@@ -75,10 +77,19 @@ class Desk:
         """A server with these changes of the scenario, and one key for it; its base URL."""
         batch = {"latency": "0s", **changes.pop("batch", {})}
         scenario = Scenario.model_validate({"batch": batch, **changes})
-        server = MockServer(scenario, reply=reply_to, on_request=self.requests.append)
+        server = MockServer(scenario, reply=reply_to, on_request=self._note)
         base_url = self._open_servers.enter_context(server).base_url
         self.write_keys({"api_key": "sk-test-1234567890", "base_url": base_url})
         return base_url
+
+    def _note(self, entry: LogEntry) -> None:
+        self.requests.append(entry)
+        if (event := self._awaited.get(len(self.submitted()))) is not None:
+            event.set()
+
+    def has_submitted(self, batches: int) -> threading.Event:
+        """Is set once so many batches were made at the provider; to be asked for before."""
+        return self._awaited.setdefault(batches, threading.Event())
 
     def run(self, *arguments: str) -> object:
         """The exit code of `gptflow run`."""

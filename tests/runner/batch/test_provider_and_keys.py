@@ -1,0 +1,151 @@
+"""Keys that cannot be used for batches, batches that are gone, and ways to leave and come back."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.runner.batch.conftest import ROWS, Desk, done
+
+NUMBERS = range(ROWS)
+PRICED = ("--set", "limits.prices={gpt-4o-mini: {input: 1000, output: 2000}}")
+
+
+def test_a_key_without_access_is_told_before_a_row_is_asked(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.serve(batch={"access": False})
+    assert desk.run() == 3
+    assert not desk.uploaded()
+    told = capsys.readouterr().out
+    assert "no key takes a batch" in told
+    assert "Missing scopes: api.batch" in told
+
+
+def test_a_key_with_access_does_the_work_of_one_without(desk: Desk) -> None:
+    base_url = desk.serve(keys={"sk-test-without-1234": {"batch": False}, "sk-test-with-56789": {}})
+    keys = [{"api_key": key, "base_url": base_url} for key in ("sk-test-without-1234",)]
+    desk.write_keys(*keys, {"api_key": "sk-test-with-56789", "base_url": base_url})
+    assert desk.run() == 0
+    assert desk.output() == done(*NUMBERS)
+
+
+def test_a_host_without_a_batch_api_is_an_error_before_anything(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base_url = desk.serve()
+    desk.write_keys({"api_key": "sk-test-1234567890", "base_url": f"{base_url}/elsewhere"})
+    assert desk.run() == 2
+    assert "has no Batch API" in capsys.readouterr().err
+
+
+def test_a_model_on_this_machine_has_no_batch_api(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert desk.run("--local") == 2
+    assert "--local and mode batch exclude each other" in capsys.readouterr().err
+    assert not (desk.folder / ".gptflow/crash.db").exists()
+
+
+def test_no_wait_leaves_with_the_batches_at_the_provider(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.serve(batch={"latency": "1s"})
+    assert desk.run("--no-wait") == 3
+    assert "3 batches with 10 calls are with the provider" in capsys.readouterr().out
+    assert desk.run("--no-wait") == 3  # nothing has come yet, or the first round alone
+    assert desk.run() == 0
+    assert desk.output() == done(*NUMBERS)
+    assert sum(desk.submitted()) == 15
+
+
+def test_no_wait_is_for_batch_mode(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.serve()
+    assert desk.run("--mode", "async", "--no-wait") == 2
+    assert "--no-wait is for batch mode" in capsys.readouterr().err
+
+
+def test_a_signal_leaves_the_batches_where_they_are(desk: Desk) -> None:
+    desk.serve(batch={"latency": "1s"})
+    words = [sys.executable, "-m", "gptflow", "run", "spec.yaml"]
+    has_submitted = desk.has_submitted(3)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert has_submitted.wait(60)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "are with the provider; the same command fetches them" in told
+    assert desk.run() == 0
+    assert desk.output() == done(*NUMBERS)
+    assert sum(desk.submitted()) == 15
+
+
+def test_batches_of_a_key_that_is_gone_are_asked_anew(desk: Desk) -> None:
+    base_url = desk.serve(batch={"latency": "30s", "ends": []})
+    assert desk.run("--no-wait") == 3
+    desk.write_keys({"api_key": "sk-another-1234567890", "name": "new", "base_url": base_url})
+    assert desk.run("--no-wait") == 3
+    assert desk.submitted() == [4, 4, 2, 4, 4, 2]
+
+
+def test_another_key_of_the_organization_fetches_what_one_has_left(desk: Desk) -> None:
+    rules: dict[str, Any] = {f"sk-test-{n}-1234567": {"organization": "org"} for n in (1, 2)}
+    base_url = desk.serve(keys=rules, batch={"latency": "300ms"})
+    first, second = (
+        {"api_key": key, "name": key[-9:-8], "base_url": base_url, "organization": "org"}
+        for key in rules
+    )
+    desk.write_keys(first)
+    assert desk.run("--no-wait") == 3
+    desk.write_keys(second)
+    assert desk.run() == 0
+    assert sum(desk.submitted()) == 15
+
+
+def test_a_fresh_run_asks_everything_though_a_batch_is_on_its_way(desk: Desk) -> None:
+    desk.serve(batch={"latency": "300ms"})
+    assert desk.run("--no-wait") == 3
+    assert desk.run("--fresh") == 0
+    assert sum(desk.submitted()) == 10 + 15
+
+
+def test_another_run_takes_what_an_earlier_one_has_on_its_way(desk: Desk) -> None:
+    desk.serve(batch={"latency": "300ms"})
+    assert desk.run("--no-wait", "--set", "source.limit=8") == 3
+    assert desk.run() == 0
+    assert desk.output() == done(*NUMBERS)
+    assert sum(desk.submitted()) == 15
+
+
+def test_a_limit_of_money_holds_for_batches(desk: Desk) -> None:
+    desk.serve()
+    assert desk.run(*PRICED, "--set", "limits.cost_usd=0.05") == 3
+    asked = sum(desk.submitted())
+    assert desk.run(*PRICED, "--set", "limits.cost_usd=1000") == 0
+    assert asked < sum(desk.submitted()) == 15
+
+
+def test_what_async_mode_asks_although_a_batch_has_it_is_said(
+    desk: Desk,
+) -> None:
+    desk.serve(batch={"latency": "30s"})
+    assert desk.run("--no-wait") == 3
+    words = [sys.executable, "-m", "gptflow", "run", "spec.yaml", "--mode", "async"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "3 batches with 10 calls are with the provider" in told.stderr
+
+
+def test_the_store_never_holds_a_key(desk: Desk) -> None:
+    base_url = desk.serve(batch={"latency": "30s"})
+    secret = {"api_key": "sk-secret-1234567890", "headers": {"x-team": "very-private-value"}}
+    desk.write_keys({**secret, "base_url": base_url})
+    assert desk.run("--no-wait") == 3
+    written = b"".join(path.read_bytes() for path in desk.folder.glob(".gptflow/**/*.*"))
+    assert b"sk-secret" not in written
+    assert b"very-private" not in written
+    assert json.dumps(desk.submitted()) == "[4, 4, 2]"
