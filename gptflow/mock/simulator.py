@@ -177,7 +177,9 @@ class Simulator:
     def _completion(self, request: Request) -> dict[str, Any]:
         texts: list[str] = []
         for question in questions(request):
-            if self._reply is not None:
+            if not question.body:  # it stands for no question
+                texts += [""]
+            elif self._reply is not None:
                 texts += [self._reply(question.body)] * request.choices
             else:
                 choices = range(request.choices)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import msgspec
 
 from gptflow.mock.answer import Answer, Incoming, Moment, refused
-from gptflow.mock.failure.catalogue import CATALOGUE
 from gptflow.mock.failure.model import Framing
 from gptflow.mock.script import FailureScript
 from gptflow.mock.simulator import Simulator
@@ -30,7 +29,8 @@ class Gate:
     def passed(self, incoming: Incoming, moment: Moment, do: Callable[[], Answer]) -> Answer:
         """The answer of `do`, or what comes in its place.
 
-        Where the connection fails, it is done all the same: the client does not hear of it.
+        Where the connection or the answer is bad, it is done all the same: the client does not
+        hear of it.
         """
         barred = self._simulator.refusal(incoming.key, moment) or self._out_of_scope(incoming)
         if barred is not None:
@@ -40,12 +40,9 @@ class Gate:
         if rule is None:
             return do()
         failure = self._simulator.failure(rule, asked, moment)
-        cut = CATALOGUE[rule.name].cut
-        if cut is None:
+        if failure.cut is None and failure.status >= 300:
             return failure
-        answer = do()
-        body = failure.body if cut.framing is Framing.NONE else answer.body
-        return msgspec.structs.replace(answer, body=body, cut=cut, failure=rule.name)
+        return _spoilt(do(), failure)
 
     def _out_of_scope(self, incoming: Incoming) -> Answer | None:
         """The refusal of a key that was not made for this."""
@@ -54,3 +51,13 @@ class Gate:
         kind = "files" if "/files" in incoming.path else "batch"
         message = _MISSING_SCOPE.format(kind, "read" if incoming.method == "GET" else "write")
         return refused(self._rules.refusal, message, None, "missing_scope")
+
+
+def _spoilt(answer: Answer, failure: Answer) -> Answer:
+    """An answer of which the client gets something else, or not all."""
+    whole = failure.cut is not None and failure.cut.framing is not Framing.NONE
+    if whole:
+        return msgspec.structs.replace(answer, cut=failure.cut, failure=failure.failure)
+    halved = (failure.failure or "").startswith("truncated_")
+    body = answer.body[: len(answer.body) // 2] if halved else failure.body
+    return msgspec.structs.replace(failure, body=body, made=answer.made, lines=answer.lines)

@@ -13,6 +13,20 @@ from gptflow.mock.rule import FailureRule, rules_by_name
 
 _DAY_S = 86_400.0
 _SUCCESSES = range(200, 300)
+_NO_ANSWERS = frozenset(
+    {
+        "error_in_200",
+        "html_200",
+        "json_null",
+        "json_list",
+        "json_string",
+        "empty_body",
+        "no_content_204",
+        "truncated_json",
+        "truncated_text",
+    }
+)
+"""What is no answer to any request. The others have choices, which only a model's answer has."""
 
 
 class BatchEnd(ScenarioPart):
@@ -56,7 +70,7 @@ class BatchRules(ScenarioPart):
     requests: list[FailureRule] = Field(
         default=[],
         description="Which requests about files and batches fail. `match` is about the method and "
-        "the path, such as `POST /v1/files`. Where the connection fails, the deed is done.",
+        "the path, such as `POST /v1/files`. Unless the status says no, the deed is done.",
     )
     enqueued_tokens: int | None = Field(
         default=None,
@@ -85,7 +99,8 @@ class BatchRules(ScenarioPart):
     def _no_wrong_answers(cls, rules: list[FailureRule]) -> list[FailureRule]:
         for rule in rules:
             failure = CATALOGUE[rule.name]
-            if failure.status in _SUCCESSES and failure.cut is None:
+            is_answer = failure.status in _SUCCESSES and failure.cut is None
+            if is_answer and rule.name not in _NO_ANSWERS:
                 raise ValueError(
                     f"'{rule.name}' is a wrong answer of a model, which a request about files or "
                     "batches does not get; use it in `lines`"

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gptflow.mock.scenario import Scenario
-from tests.mock.batch.conftest import CHAT, Desk, Open, asks
+from tests.mock.batch.conftest import CHAT, Desk, Open, asks, jsonl
 
 
 def _all_refused(opened: Desk, expected: type[openai.APIStatusError]) -> list[dict[str, Any]]:
@@ -92,13 +92,13 @@ def test_requests_fail_by_their_method_and_path(desk: Open) -> None:
     assert opened.server.stats.failures == {rule["name"]: 1 for rule in requests}
 
 
-@pytest.mark.parametrize("name", ["reset_before_reply", "short_body"])
+@pytest.mark.parametrize("name", ["reset_before_reply", "short_body", "not_http"])
 def test_where_the_connection_fails_the_deed_is_done(desk: Open, name: str) -> None:
     requests = [
         {"name": name, "match": "^POST /v1/files", "first": 1},
         {"name": name, "match": "^POST /v1/batches", "first": 1},
     ]
-    opened = desk(batch={"requests": requests})
+    opened = desk(_says_hello, batch={"requests": requests})
     with pytest.raises(openai.APIConnectionError):
         opened.upload([asks("a")])
     (file,) = opened.client.files.list().data
@@ -107,6 +107,29 @@ def test_where_the_connection_fails_the_deed_is_done(desk: Open, name: str) -> N
         opened.client.post("/batches", body=order, cast_to=object)
     (batch,) = opened.client.batches.list().data
     assert opened.wait(batch).status == "completed"
+
+
+def _says_hello(body: dict[str, Any]) -> str:
+    return f"Hello, {body['model']}"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("html_200", b"<!DOCTYPE html>"),
+        ("json_null", b"null"),
+        ("empty_body", b""),
+        ("truncated_json", b'{"object":"file","'),
+        ("error_in_200", b'{"error":'),
+    ],
+)
+def test_an_answer_can_be_none_though_the_deed_is_done(desk: Open, name: str, said: bytes) -> None:
+    opened = desk(batch={"requests": [{"name": name, "match": "POST", "first": 1}]})
+    raw = opened.client.files.with_raw_response
+    got = raw.create(file=("a.jsonl", jsonl([asks("a")])), purpose="batch")
+    assert got.status_code == 200
+    assert got.content.startswith(said)
+    assert len(opened.client.files.list().data) == 1
 
 
 def test_a_download_can_break_off_in_the_middle(desk: Open) -> None:
