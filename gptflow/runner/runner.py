@@ -25,7 +25,7 @@ from gptflow.runner.garbage import rare_collections
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.lanes import Lanes
 from gptflow.runner.loop import run_coroutine
-from gptflow.runner.modes.batch import BatchRun, BatchWork, check_server
+from gptflow.runner.modes.batch import BatchRun, BatchWork, check_server, left_with_provider
 from gptflow.runner.modes.choose import commit_spacing, crew
 from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
@@ -178,6 +178,8 @@ class Runner:
         is_batch = prepared.spec.parallelism.mode == "batch"
         with opened as server, rare_collections():
             converse = self._batch_on if is_batch else self._converse_on
+            if not is_batch and (left := left_with_provider(store, beginning.run)):
+                self._display.say(left)
             run_coroutine(converse(server, store, beginning))
 
     async def _batch_on(self, server: Server, store: Store, beginning: Beginning) -> None:
