@@ -45,6 +45,8 @@ class Lanes:
         self._ended_by: GptflowError | None = None
         self.on_result: Callable[[RowStatus], object] = lambda _: None
         """Called as soon as a row has its result, before its lane takes the next one."""
+        self.on_drain: Callable[[], object] = lambda: None
+        """Called when no row is to wait for more than its calls any more."""
         self.in_flight = 0
         """Conversations that have begun and not ended."""
         self._uncommitted: set[asyncio.Future[None]] = set()
@@ -56,6 +58,7 @@ class Lanes:
         Where the engine says RunStopped from now on, its row stays pending.
         """
         self._stopping = self._draining = True
+        self.on_drain()
 
     async def run(self, width: Width) -> None:
         """Works until the rows are used up, or `drain` was called and what was in flight is done.

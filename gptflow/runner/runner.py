@@ -244,7 +244,8 @@ class Runner:
             desk = Desk(till or asker, archive, hear)
             rows = self._first_calls.watch(self._pending_rows(store, beginning))
             async with crew(prepared.spec, prepared.plan, server, desk, self._display.say) as who:
-                lanes = Lanes(who, desk, archive, rows, hear)
+                lanes = Lanes(who.converse, desk, archive, rows, hear)
+                lanes.on_drain = who.drain
                 gate = till or engine
                 kept = within(self._budget, lanes, gate, self._display, self._interruption)
                 async with heeded(self._first_calls, engine), kept:

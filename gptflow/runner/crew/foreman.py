@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from gptflow.errors import GptflowError, WorkerFailed
+from gptflow.errors import GptflowError, RunStopped
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Failure, FailureKind, Row, RowResult, RowStatus
 from gptflow.runner.crew import messages as said
@@ -59,6 +59,7 @@ class Foreman:
         self._changed = asyncio.Event()
         self._false_starts = 0
         self._error: GptflowError | None = None
+        self._draining = False
         self._deaths: Counter[int] = Counter()
         """Of the rows that were in the hands of workers that ended."""
 
@@ -87,10 +88,17 @@ class Foreman:
                 if self._deaths[row.position] >= MOST_DEATHS:
                     return _failed(row, self._mode.title, str(gone))
 
+    def drain(self) -> None:
+        """Lets no row wait for a worker any more."""
+        self._draining = True
+        self._changed.set()
+
     async def _free_hand(self) -> Hand:
         while not self._hands:
             if self._error is not None:
                 raise self._error
+            if self._draining:
+                raise RunStopped("the run was interrupted")
             self._changed.clear()
             await self._changed.wait()
         return min(self._hands.values(), key=lambda hand: hand.load)
@@ -135,7 +143,7 @@ class Foreman:
     def _note_false_start(self, number: int, how: str) -> None:
         self._false_starts += 1
         if self._false_starts >= MOST_FALSE_STARTS:
-            raise WorkerFailed(
+            raise RunStopped(
                 f"{self._mode.title} {number} {how} before it could take a row, and so did others",
                 hint="what it wrote to stderr may say why",
             )

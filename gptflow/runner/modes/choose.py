@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from gptflow import __version__
 from gptflow.engine.engine import MOST_IN_FLIGHT
@@ -26,10 +27,18 @@ from gptflow.store.spacing import Spacing
 _BUSY_S, _BUSY_SHARE = 0.01, 0.2
 
 
+class Crew(NamedTuple):
+    """Who brings the rows of a run to their results."""
+
+    converse: Converse
+    drain: Callable[[], object] = lambda: None
+    """Lets the rows fail with RunStopped that wait for a worker."""
+
+
 @asynccontextmanager
 async def crew(
     spec: Spec, plan: Plan, server: Server, desk: Desk, say: Callable[[str], object]
-) -> AsyncIterator[Converse]:
+) -> AsyncIterator[Crew]:
     """Who talks with the rows, while it is open: this event loop itself, or workers elsewhere.
 
     Raises:
@@ -37,7 +46,7 @@ async def crew(
     """
     mode = _mode(spec.parallelism, say)
     if mode is None:
-        yield Talk(plan, desk.reply).converse
+        yield Crew(Talk(plan, desk.reply).converse)
         return
     keys = tuple(key.name for key in server.config.keys)
     orders = Orders(plan, _begin(spec, plan, server), keys)
@@ -45,7 +54,7 @@ async def crew(
         _closing(mode),
         Foreman(mode, _workers(spec.parallelism), orders, desk, say) as foreman,
     ):
-        yield foreman.converse
+        yield Crew(foreman.converse, foreman.drain)
 
 
 def commit_spacing(parallelism: ParallelismSpec) -> Spacing | None:
@@ -73,6 +82,14 @@ def _mode(parallelism: ParallelismSpec, say: Callable[[str], object]) -> Mode | 
 
 
 _BUSY_S, _BUSY_SHARE = 0.01, 0.2
+
+
+class Crew(NamedTuple):
+    """Who brings the rows of a run to their results."""
+
+    converse: Converse
+    drain: Callable[[], object] = lambda: None
+    """Lets the rows fail with RunStopped that wait for a worker."""
 
 
 @asynccontextmanager
