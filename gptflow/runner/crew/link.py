@@ -51,3 +51,6 @@ class Mode(Protocol):
         Raises:
             GptflowError: no worker can be started there.
         """
+
+    async def close(self) -> None:
+        """Ends what was begun for the crew as a whole, after its last worker."""

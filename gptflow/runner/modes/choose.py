@@ -81,24 +81,12 @@ def _mode(parallelism: ParallelismSpec, say: Callable[[str], object]) -> Mode | 
             return None
 
 
-_BUSY_S, _BUSY_SHARE = 0.01, 0.2
-
-
-class Crew(NamedTuple):
-    """Who brings the rows of a run to their results."""
-
-    converse: Converse
-    drain: Callable[[], object] = lambda: None
-    """Lets the rows fail with RunStopped that wait for a worker."""
-
-
 @asynccontextmanager
 async def _closing(mode: Mode) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        if isinstance(mode, RayMode):
-            await mode.close()
+        await mode.close()
 
 
 def _most(parallelism: ParallelismSpec) -> int:

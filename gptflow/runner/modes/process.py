@@ -43,6 +43,9 @@ class Processes:
         await link.open(on_batch)
         return link
 
+    async def close(self) -> None:
+        """See link.Mode. There is nothing beside the workers."""
+
 
 class ProcessLink:
     """The run's end of the line to a process."""

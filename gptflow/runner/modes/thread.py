@@ -31,6 +31,9 @@ class Threads:
         await link.begun
         return link
 
+    async def close(self) -> None:
+        """See link.Mode. There is nothing beside the workers."""
+
 
 class ThreadLink:
     """The run's end of the line to a thread."""
