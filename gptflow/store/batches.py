@@ -61,6 +61,7 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Our own name for it, which the provider keeps in its metadata."""
     status: BatchStatus
     model: str
+    endpoint: str
     calls: int
     tokens: int
     """Of its prompts, estimated."""
@@ -81,6 +82,7 @@ class BatchDraft(msgspec.Struct, frozen=True, kw_only=True):
     run_id: int
     token: str
     model: str
+    endpoint: str
     calls: int
     tokens: int
     size_bytes: int
@@ -277,10 +279,10 @@ def _insert(
     connection: sqlite3.Connection, *, draft: BatchDraft, calls: Sequence[BatchCall], now: float
 ) -> BatchRecord:
     batch_id = connection.execute(
-        """INSERT INTO batches (run_id, token, status, model, calls, tokens, size_bytes, digest,
-                                changed_at)
-           VALUES (:run_id, :token, 'written', :model, :calls, :tokens, :size_bytes, :digest,
-                   :now)""",
+        """INSERT INTO batches (run_id, token, status, model, endpoint, calls, tokens, size_bytes,
+                                digest, changed_at)
+           VALUES (:run_id, :token, 'written', :model, :endpoint, :calls, :tokens, :size_bytes,
+                   :digest, :now)""",
         {**msgspec.structs.asdict(draft), "now": now},
     ).lastrowid
     assert batch_id is not None

@@ -62,7 +62,7 @@ def _is_sound_reuse(row: Row) -> bool:
 
 def _is_sound_batch(row: Row) -> bool:
     """Whether this is a row of `batches`."""
-    texts = ("token", "status", "model", "digest", "key_name", "account", "file_id", "remote_id")
+    texts = ("token", "status", "model", "endpoint", "digest", "key_name", "account", "remote_id")
     numbers = ("batch_id", "run_id", "calls")
     return all(isinstance(row[name], str) for name in texts) and all(
         _is_number(row[name]) for name in numbers

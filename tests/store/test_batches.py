@@ -27,7 +27,14 @@ def store(path: Path) -> Iterator[Store]:
 
 def begin(store: Store, run_id: int = 1) -> BatchRecord:
     batch = BatchDraft(
-        run_id=run_id, token="t1", model="m", calls=3, tokens=30, size_bytes=99, digest="d"
+        run_id=run_id,
+        token="t1",
+        model="m",
+        endpoint="chat/completions",
+        calls=3,
+        tokens=30,
+        size_bytes=99,
+        digest="d",
     )
     return store.batches.begin(batch, CALLS)
 
@@ -79,7 +86,16 @@ def test_what_a_batch_leaves_unanswered_is_charged_once_it_has_ended(store: Stor
 def test_faults_of_calls_that_are_on_their_way_again_are_kept(store: Store) -> None:
     store.batches.end(begin(store), b"rest")
     again = store.batches.begin(
-        BatchDraft(run_id=1, token="t2", model="m", calls=1, tokens=10, size_bytes=9, digest="d"),
+        BatchDraft(
+            run_id=1,
+            token="t2",
+            model="m",
+            endpoint="chat/completions",
+            calls=1,
+            tokens=10,
+            size_bytes=9,
+            digest="d",
+        ),
         CALLS[:1],
     )
     store.batches.forget_faults(1)

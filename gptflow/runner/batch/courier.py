@@ -19,7 +19,6 @@ from gptflow.runner.batch.members import Member, Members
 from gptflow.runner.batch.spool import Spool
 from gptflow.store.batches import BatchChange, Batches, BatchRecord, BatchStatus
 
-ENDPOINT = "chat/completions"
 _LOOK_BACK_S = 86_400.0
 """By so much the provider's clock may be wrong, when a batch is looked for by its time."""
 SETTLE_S = 2.0
@@ -97,7 +96,7 @@ class Courier:
                 if found is not None:
                     return found
             may_exist = True
-            return await api.create(record.file_id, ENDPOINT, tag)
+            return await api.create(record.file_id, record.endpoint, tag)
 
         return await self._apis.patience.insist(submit)
 

@@ -123,6 +123,7 @@ class Provider:
             run_id=run_id,
             token=sealed.token,
             model=sealed.model,
+            endpoint=sealed.endpoint,
             calls=len(sealed.calls),
             tokens=sealed.tokens,
             size_bytes=sealed.size_bytes,

@@ -1,4 +1,7 @@
-"""The files of calls that are to be uploaded: for each model one that grows, sealed when full."""
+"""The files of calls that are to be uploaded: of each kind one that grows, and is sealed when full.
+
+A file is of one model and one endpoint: a provider takes no other.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ class Sealed(NamedTuple):
     token: str
     """Its own name, and that of its batch: no other has it."""
     model: str
+    endpoint: str
     calls: list[BatchCall]
     tokens: int
     """Of its prompts, estimated."""
@@ -54,7 +58,8 @@ class Spool:
         self._folder = folder
         self._limits = limits
         self._new_token = new_token
-        self._growing: dict[str, _Growing] = {}
+        self._growing: dict[tuple[str, str], _Growing] = {}
+        """By model and endpoint."""
         self._handed: dict[str, set[bytes]] = {}
         """The keys of files that are sealed, and that the store does not know yet."""
 
@@ -70,12 +75,13 @@ class Spool:
 
     def add(self, call: Call, line: bytes, tokens: int, usd: float) -> Sealed | None:
         """Write a call; gives the file before, where it had no room for this one."""
-        growing = self._growing.get(call.model)
+        kind = call.model, call.endpoint
+        growing = self._growing.get(kind)
         sealed = None
         if growing is not None and not self._has_room(growing, line, tokens):
-            sealed = self._seal(call.model)
+            sealed = self._seal(kind)
             growing = None
-        growing = growing or self._open(call.model)
+        growing = growing or self._open(kind)
         try:
             growing.file.write(line)
         except OSError as error:
@@ -90,7 +96,7 @@ class Spool:
 
     def seal_all(self) -> list[Sealed]:
         """All that has been written, in whole files."""
-        return [self._seal(model) for model in list(self._growing)]
+        return [self._seal(kind) for kind in list(self._growing)]
 
     def is_known(self, token: str) -> None:
         """The store knows the calls of a file from now on."""
@@ -142,7 +148,7 @@ class Spool:
             and (most_tokens is None or growing.tokens + tokens <= most_tokens)
         )
 
-    def _open(self, model: str) -> _Growing:
+    def _open(self, kind: tuple[str, str]) -> _Growing:
         token = self._new_token()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -150,11 +156,11 @@ class Spool:
         except OSError as error:
             raise self._failed(token, error) from error
         growing = _Growing(token, file, blake2b(digest_size=_DIGEST_BYTES))
-        self._growing[model] = growing
+        self._growing[kind] = growing
         return growing
 
-    def _seal(self, model: str) -> Sealed:
-        growing = self._growing.pop(model)
+    def _seal(self, kind: tuple[str, str]) -> Sealed:
+        growing = self._growing.pop(kind)
         try:
             growing.file.close()
         except OSError as error:
@@ -162,7 +168,7 @@ class Spool:
         self._handed[growing.token] = growing.keys
         return Sealed(
             growing.token,
-            model,
+            *kind,
             growing.calls,
             growing.tokens,
             growing.size_bytes,

@@ -16,15 +16,15 @@ from functools import partial
 from gptflow.engine.clock import Clock
 from gptflow.errors import RunStopped, UsageError
 from gptflow.pipeline.plan import Plan
-from gptflow.records import Row, RowResult, RowStatus
+from gptflow.records import Row, RowStatus
 from gptflow.runner.archive import RunArchive
 from gptflow.runner.batch.apis import Apis
-from gptflow.runner.batch.asker import AskedLater, BatchAsker
-from gptflow.runner.batch.faults import told
+from gptflow.runner.batch.asker import BatchAsker
 from gptflow.runner.batch.flights import Flight
 from gptflow.runner.batch.harvest import Harvest
 from gptflow.runner.batch.members import Members
 from gptflow.runner.batch.provider import Pace, Provider
+from gptflow.runner.batch.round_talk import RoundTalk
 from gptflow.runner.batch.spool import Spool
 from gptflow.runner.budget import Budget
 from gptflow.runner.desk import Desk
@@ -210,33 +210,11 @@ class BatchRun:
         self._asker.begin_round()
         hear = work.hear if not self._rounds_done else _without_reuse(work.hear)
         desk = Desk(self._asker, self._archive, hear)
-        talk = Talk(work.plan, desk.reply)
-        self._lanes = Lanes(partial(self._converse, talk), desk, self._archive, work.rows(), hear)
+        talker = RoundTalk(Talk(work.plan, desk.reply), self._book, work.run.run_id)
+        self._lanes = Lanes(talker, desk, self._archive, work.rows(), hear)
         self._lanes.on_result = self.on_result
         await self._lanes.run(Width.fixed(LANES))
         self._rounds_done += 1
-
-    async def _converse(self, talk: Talk, row: Row) -> RowResult | None:
-        """What became of a row; None if it goes on in a later round."""
-        try:
-            result = await talk.converse(row)
-        except AskedLater:
-            return None
-        failed = result.failure
-        if failed is None or failed.attempts or not failed.replies:
-            return result
-        faults = self._book.faults(self._work.run.run_id, result.calls[-1])
-        if not faults:
-            return result
-        return RowResult(
-            result.position,
-            result.status,
-            result.raw,
-            result.fields,
-            told(failed, faults),
-            result.calls,
-            result.truncated,
-        )
 
     def _give_back(self, flight: Flight) -> None:
         purse, record = self._work.purse, flight.record

@@ -8,6 +8,7 @@ CREATE TABLE batches (
     token      TEXT    NOT NULL,                     -- our name for it; the provider keeps it too
     status     TEXT    NOT NULL,                     -- batches.BatchStatus
     model      TEXT    NOT NULL,
+    endpoint   TEXT    NOT NULL,                     -- below /v1, as in records.Call
     calls      INTEGER NOT NULL,
     tokens     INTEGER NOT NULL,                     -- of its prompts, estimated
     size_bytes INTEGER NOT NULL,                     -- of its file
