@@ -2,8 +2,8 @@
 
     python benchmarks/ray_nodes.py
 
-Prints its address and its folder. Each line on its input kills the raylet of the second node, with all that lives
-there; the end of its input ends the cluster.
+Prints its address and its folder. Each line on its input kills the raylet of the second node, with
+all that lives there; the end of its input ends the cluster.
 """
 
 from __future__ import annotations

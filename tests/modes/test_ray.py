@@ -1,0 +1,161 @@
+"""Actors on a Ray cluster of two nodes on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.modes.test_contract import (
+    CALLS,
+    FAILED,
+    OUTPUT,
+    ROWS,
+    asked,
+    interrupted,
+)
+from tests.modes.test_contract import project as contract  # noqa: F401  # a fixture
+from tests.project import Project
+
+NODES = Path(__file__).parents[2] / "benchmarks/ray_nodes.py"
+KEY = "sk-first-1234567890"
+HIDING_RAY = """
+import runpy, sys
+sys.modules["ray"] = None
+sys.argv = ["gptflow", "run", "spec.yaml", "--mode", "ray"]
+runpy.run_module("gptflow", run_name="__main__", alter_sys=True)
+"""
+
+
+class Nodes:
+    """The cluster's program."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self.address, folder = process.stdout.readline().split()
+        self.folder = Path(folder)
+
+    def kill_second(self) -> None:
+        print("kill", file=self._process.stdin, flush=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "killed\n"
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    process = subprocess.Popen(
+        [sys.executable, NODES],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        yield Nodes(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def on_cluster(contract: Project, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    return contract
+
+
+def actors() -> list[int]:
+    """The processes of actors on this machine."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            is_actor = (folder / "cmdline").read_bytes().startswith(b"ray::Actor")
+        except OSError:
+            continue
+        if is_actor:
+            found.append(int(folder.name))
+    return found
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_run_goes_on_in_another_mode_and_leaves_no_key_with_ray(
+    on_cluster: Project, nodes: Nodes
+) -> None:
+    interrupted(on_cluster, "ray", 300)
+    wait_until(lambda: not actors())
+    interrupted(on_cluster, "async", 300)
+    told = on_cluster.run_json("spec.yaml", "--mode", "ray", code=1)
+    assert (told["done"], told["failed"]) == (ROWS - FAILED, FAILED)
+    assert (on_cluster.folder / "out.jsonl").read_text(encoding="utf-8") == OUTPUT
+    assert asked(on_cluster) == CALLS
+    files = [path for path in nodes.folder.rglob("*") if path.is_file()]
+    assert any(path.stat().st_size for path in files)
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_actors_end_when_their_run_was_killed(on_cluster: Project) -> None:
+    process = on_cluster.start("run", "spec.yaml", "--mode", "ray", "-q")
+    wait_until(lambda: len(on_cluster.requests) > 100)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not actors())
+    before = len(on_cluster.requests)
+    time.sleep(0.5)
+    assert len(on_cluster.requests) == before
+
+
+def test_a_cluster_that_cannot_be_reached_is_told_before_anything_is_asked(
+    contract: Project,
+) -> None:
+    begun_s = time.monotonic()
+    said = contract.gptflow(
+        *("run", "spec.yaml", "--mode", "ray", "--set", "parallelism.ray.address=127.0.0.1:1"),
+        code=2,
+    )
+    assert time.monotonic() - begun_s < 30
+    assert "the Ray cluster at 127.0.0.1:1 cannot be reached: Connection refused\nHint: " in said
+    assert contract.requests == []
+
+
+def test_a_missing_extra_is_named(contract: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HIDING_RAY],
+        cwd=contract.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert 'Hint: pip install "gptflow[ray]"' in done.stderr
+    assert contract.requests == []
+
+
+def test_workers_without_a_place_hold_nobody_up(on_cluster: Project) -> None:
+    told = on_cluster.run_json("spec.yaml", "--mode", "ray", "--workers", "9", code=1)
+    assert told["done"] == ROWS - FAILED
+
+
+def test_nothing_is_lost_with_an_actor_or_a_node(on_cluster: Project, nodes: Nodes) -> None:
+    process = on_cluster.start("run", "spec.yaml", "--mode", "ray")
+    wait_until(lambda: len(on_cluster.requests) > 200)
+    os.kill(actors()[0], signal.SIGKILL)
+    wait_until(lambda: len(on_cluster.requests) > 700)
+    nodes.kill_second()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, out + err
+    assert "another one takes its place" in err
+    assert "raylet" not in err + out
+    assert (on_cluster.folder / "out.jsonl").read_text(encoding="utf-8") == OUTPUT
