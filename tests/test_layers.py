@@ -48,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
         "pipeline",
         "engine",
         "notify",
+        "wrapper",
         "store",
         "mock",
         "data",

@@ -648,6 +648,32 @@ def test_a_hook_that_is_not_https_is_refused(place: Place, hook: str) -> None:
     assert "not an https URL" in place.refused(f"notify: {{lark: {{hook: '{hook}'}}}}")
 
 
+HOOKED = """
+name: hooked
+source: {rows: [{text: a}], transform: "NAME"}
+model: {name: m}
+steps:
+  - {name: own, python: "NAME", fields: [x]}
+  - {name: ask, prompt: "{{ x }}", extract: {y: {python: "NAME"}}}
+"""
+
+
+@pytest.mark.parametrize("allow", [[], ["--allow-python"]])
+@pytest.mark.parametrize("verb", ["validate", "preview", "run"])
+def test_a_spec_runs_no_python_that_was_not_allowed(
+    place: Place, verb: str, allow: list[str]
+) -> None:
+    """With the permission, none but that of a folder that was named."""
+    (place.folder / "evil.py").write_text("open('canary', 'w').close()\ndef f(row): ...")
+    names = ["evil:f"] if allow else ["evil:f", "os:getpid", "__main__:main", "gptflow:run"]
+    for name in names:
+        (place.folder / "spec.yaml").write_text(HOOKED.replace("NAME", name))
+        said = place.said(verb, "spec.yaml", *allow)
+        assert said.code == 2, said
+        assert said.err.count("no Python module" if allow else "is Python code, which runs") == 3
+    assert not (place.folder / "canary").exists()
+
+
 # ------------------------------------------------------------------ files
 
 
