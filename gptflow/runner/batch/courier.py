@@ -24,8 +24,9 @@ _LOOK_BACK_S = 86_400.0
 SETTLE_S = 2.0
 """A request that a killed process has sent may still be under way for so long."""
 
-_NOT_FOUND = 404
-_LOSSES = frozenset({VerdictKind.EXHAUSTED, VerdictKind.RETIRED, VerdictKind.NO_MODEL})
+NOT_FOUND = 404
+LOSSES = frozenset({VerdictKind.EXHAUSTED, VerdictKind.RETIRED, VerdictKind.NO_MODEL})
+"""Verdicts after which a key is of no use for a batch."""
 
 
 class Courier:
@@ -105,9 +106,9 @@ class Courier:
         record = flight.record
         if verdict.code == NO_ROOM:
             await self.wait_for_room(flight)
-        elif verdict.status == _NOT_FOUND and record.status is BatchStatus.SUBMITTING:
+        elif verdict.status == NOT_FOUND and record.status is BatchStatus.SUBMITTING:
             await self.give_up(flight)  # the provider has removed its file
-        elif verdict.kind in _LOSSES:
+        elif verdict.kind in LOSSES:
             self._members.lose(member, record.model, verdict)
             await self.start_over(flight)
         else:

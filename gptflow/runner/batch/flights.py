@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from gptflow.errors import RunStopped
+from gptflow.runner.batch.members import Members
 from gptflow.store.batches import Batches, BatchRecord, BatchStatus
 
 
@@ -25,6 +27,15 @@ class Flight:
     status: str = ""
     """As the provider says."""
 
+    is_enqueued: bool = False
+    """Whether its tokens count for what may be enqueued."""
+
+    def has_moved(self, status: str, answered: int) -> bool:
+        """Takes what the provider says of it; whether that is news."""
+        before = self.status, self.answered
+        self.status, self.answered = status, answered
+        return before != (status, answered)
+
     @property
     def is_running(self) -> bool:
         """Whether it is at the provider."""
@@ -34,13 +45,18 @@ class Flight:
 class Flights:
     """All batches on their way. Whoever waits for something of them is woken by `tell`."""
 
-    def __init__(self, book: Batches) -> None:
-        self._book = book
+    def __init__(self, book: Batches, members: Members) -> None:
+        self.book = book
+        self.members = members
         self._by_id: dict[int, Flight] = {}
         self._waiters: list[asyncio.Future[None]] = []
         self.landed = 0
         """Batches that have ended in this process."""
         self.landed_calls = 0
+        self.on_landed: Callable[[Flight], None] = lambda _: None
+        """Called when a batch is not on its way any more."""
+        self.stopped: RunStopped | None = None
+        """Why no further batch is submitted."""
 
     def __iter__(self) -> Iterator[Flight]:
         return iter(list(self._by_id.values()))
@@ -52,18 +68,37 @@ class Flights:
         """One more is on its way."""
         self._by_id[flight.record.batch_id] = flight
 
-    def remove(self, flight: Flight, *, has_landed: bool) -> None:
+    def land(self, flight: Flight, *, is_lost: bool = False) -> None:
         """It is not on its way any more."""
         self._by_id.pop(flight.record.batch_id, None)
-        if has_landed:
+        self.release(flight)
+        if not is_lost:
             self.landed += 1
             self.landed_calls += flight.record.calls
+        self.on_landed(flight)
+
+    def enqueue(self, flight: Flight) -> None:
+        """It is in its provider's queue."""
+        record, flight.is_enqueued = flight.record, True
+        self.members.enqueue(record.account, record.model, record.tokens)
+
+    def release(self, flight: Flight) -> None:
+        """It is out of that queue, if it was in there."""
+        record, was_enqueued = flight.record, flight.is_enqueued
+        flight.is_enqueued = False
+        if was_enqueued:
+            self.members.release(record.account, record.model, record.tokens)
+
+    def stop(self, reason: RunStopped) -> None:
+        """No further batch is submitted; the first reason counts."""
+        self.stopped = self.stopped or reason
+        self.tell()
 
     def with_call(self, call_key: bytes) -> Flight | None:
         """The batch that a call is on its way in."""
         if not self._by_id:
             return None
-        ways = (self._by_id.get(batch_id) for batch_id in self._book.way_of(call_key))
+        ways = (self._by_id.get(batch_id) for batch_id in self.book.way_of(call_key))
         return next((flight for flight in ways if flight is not None), None)
 
     @property

@@ -26,8 +26,6 @@ class RoundTalk:
         except AskedLater:
             return None
 
-    __call__ = converse
-
     def drain(self) -> None:
         """Nothing waits here."""
 

@@ -20,8 +20,10 @@ from gptflow.records import Row, RowStatus
 from gptflow.runner.archive import RunArchive
 from gptflow.runner.batch.apis import Apis
 from gptflow.runner.batch.asker import BatchAsker
-from gptflow.runner.batch.flights import Flight
+from gptflow.runner.batch.courier import Courier
+from gptflow.runner.batch.flights import Flight, Flights
 from gptflow.runner.batch.harvest import Harvest
+from gptflow.runner.batch.landing import Landing
 from gptflow.runner.batch.members import Members
 from gptflow.runner.batch.provider import Pace, Provider
 from gptflow.runner.batch.round_talk import RoundTalk
@@ -97,10 +99,13 @@ class BatchRun:
         keys = work.server.config.keys
         members = Members(keys, limits_of_files.enqueued_tokens, clock.now, work.hear)
         harvest = Harvest(work.store, run_id, limits.attempts, work.purse, work.hear)
-        self._provider = Provider(self._book, self._spool, members, self._apis, harvest)
+        flights = Flights(self._book, members)
+        flights.on_landed = self._give_back
+        courier = Courier(self._book, self._spool, members, self._apis)
+        landing = Landing(flights, self._spool, self._apis, courier, harvest)
+        landing.say = work.say
+        self._provider = Provider(flights, self._spool, self._apis, courier, landing)
         self._provider.pace = pace or Pace()
-        self._provider.say = work.say
-        self._provider.on_landed = self._give_back
         self._provider.waits_for_room = work.wait
         self._asker = BatchAsker(self._book, self._spool, self._provider, run_id, limits.attempts)
         self._asker.till = (work.purse, work.budget) if work.purse else None

@@ -1,0 +1,184 @@
+"""Batches at the provider are looked at, and what came of those that have ended is fetched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from gptflow.engine.batch_line import unanswered
+from gptflow.engine.batch_state import NO_ROOM, ApiRefused, BatchState, refusal, rejected
+from gptflow.engine.verdicts import Verdict, VerdictKind
+from gptflow.errors import RunStopped
+from gptflow.runner.batch.apis import Apis
+from gptflow.runner.batch.courier import LOSSES, NOT_FOUND, Courier
+from gptflow.runner.batch.faults import packed
+from gptflow.runner.batch.flights import Flight, Flights
+from gptflow.runner.batch.harvest import Harvest
+from gptflow.runner.batch.spool import Spool
+from gptflow.runner.words import counted
+from gptflow.store.batches import BatchRecord
+
+AT_A_TIME = 8
+"""Batches that are looked at together."""
+
+
+class Landing:
+    """Brings in what batches have come to."""
+
+    def __init__(
+        self, flights: Flights, spool: Spool, apis: Apis, courier: Courier, harvest: Harvest
+    ) -> None:
+        self._flights = flights
+        self._book = flights.book
+        self._members = flights.members
+        self._spool = spool
+        self._apis = apis
+        self._courier = courier
+        self._harvest = harvest
+        harvest.on_key_verdict = self._lose_key
+        self.send_again: Callable[[Flight], None] = lambda _: None
+        """Has a batch made anew of its uploaded file."""
+        self.say: Callable[[str], None] = lambda _: None
+
+    async def look(self) -> bool:
+        """Looks at all batches that run, once; whether any has moved."""
+        turn = asyncio.Semaphore(AT_A_TIME)
+        running = [flight for flight in self._flights if flight.is_running]
+
+        async def look_at(flight: Flight) -> BatchState | None:
+            async with turn:
+                return await self._state(flight)
+
+        states = await asyncio.gather(*map(look_at, running))
+        has_moved = False
+        for flight, state in zip(running, states, strict=True):
+            has_moved |= state is None or flight.has_moved(state.status, state.answered)
+            if state is None:
+                await self._lose(flight)
+            elif state.has_ended:
+                await self._close(flight, state)
+        if has_moved:
+            self._flights.tell()
+        return has_moved
+
+    async def _state(self, flight: Flight) -> BatchState | None:
+        """How a batch is, by the first key that finds it; None if none does."""
+        record = flight.record
+        for member in self._members.fetchers(record.key_name, record.account):
+            looking = partial(self._apis.of(member.key).look, record.remote_id)
+            try:
+                return await self._apis.patience.insist(looking)
+            except ApiRefused as refused:
+                verdict = refused.verdict
+                if verdict.kind in LOSSES and verdict.status != NOT_FOUND:
+                    self._members.lose(member, record.model, verdict)
+                elif verdict.status != NOT_FOUND:
+                    raise RunStopped(
+                        f"{_named(flight)} cannot be looked at: {verdict.message}",
+                        hint=verdict.hint or "the same command goes on with it",
+                    ) from None
+        if all(member.is_retired for member in self._members):
+            raise self._members.none_left()  # with a key that works it may be found again
+        return None
+
+    async def _lose(self, flight: Flight) -> None:
+        self.say(f"{_named(flight)} is lost: no key finds it; its calls are asked anew")
+        await self._courier.give_up(flight)
+        self._flights.land(flight, is_lost=True)
+
+    async def _close(self, flight: Flight, state: BatchState) -> None:
+        """Fetches all that came of a batch that has ended."""
+        if state.status == "failed":
+            await self._close_failed(flight, state)
+            return
+        for file_id in filter(None, (state.output_file_id, state.error_file_id)):
+            await self._fetch(flight, file_id)
+        left = self._book.left(flight.record.batch_id)
+        verdict = _of_the_rest(state) if left else None
+        rest = None if verdict is None else packed(verdict)
+        if left and state.status == "cancelled":
+            message = (
+                f"{_named(flight)} was cancelled at the provider: "
+                f"{counted(left, 'call')} of {flight.record.calls:,} without an answer"
+            )
+            self._flights.stop(RunStopped(message, hint="the same command asks them again"))
+        await asyncio.to_thread(self._book.end, flight.record, rest)
+        self._flights.land(flight)
+
+    async def _close_failed(self, flight: Flight, state: BatchState) -> None:
+        """The provider has not begun it: for want of room, for its lines, or for all of it."""
+        record = flight.record
+        verdict = refusal(state)
+        if verdict is None:
+            await self._reject_lines(record, state)
+            self._flights.land(flight)
+        elif verdict.code == NO_ROOM:
+            self._flights.release(flight)
+            await self._courier.wait_for_room(flight)
+            self.send_again(flight)
+        elif verdict.kind is VerdictKind.RETRY:
+            await asyncio.to_thread(self._book.end, record, packed(verdict))
+            self._flights.land(flight)
+        else:
+            await self._courier.give_up(flight)
+            self._flights.land(flight, is_lost=True)
+            if verdict.kind in LOSSES:
+                self._lose_key(record, verdict)
+            else:
+                message = f"{_named(flight)} was not begun: {verdict.message}"
+                self._flights.stop(RunStopped(message, hint=verdict.hint))
+
+    async def _reject_lines(self, record: BatchRecord, state: BatchState) -> None:
+        """The calls of bad lines have failed; the others were not asked."""
+        errors = {error.line: error for error in state.errors if error.line is not None}
+        keys = self._book.line_keys(record.batch_id)
+        faults = [
+            (key, packed(rejected(errors[number])))
+            for number, key in enumerate(keys, start=1)
+            if number in errors
+        ]
+        await asyncio.to_thread(self._book.add_faults, record, faults)
+        await asyncio.to_thread(self._book.end, record, None)
+
+    async def _fetch(self, flight: Flight, file_id: str) -> None:
+        """Downloads a file of answers and stores what is in it."""
+        record, reason = flight.record, None
+        path = self._spool.path(f"{record.token}.{file_id}")
+        for member in self._members.fetchers(record.key_name, record.account):
+            api = self._apis.of(member.key)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                await self._apis.patience.insist(partial(api.download, file_id, path))
+            except ApiRefused as refused:
+                reason = refused.verdict
+                continue
+            await self._harvest.bring_in(flight, path)
+            self._spool.remove(f"{record.token}.{file_id}")
+            return
+        raise RunStopped(
+            f"what came of {_named(flight)} cannot be fetched"
+            f"{f': {reason.message}' if reason else ''}",
+            hint=(reason and reason.hint) or "the same command tries again",
+        )
+
+    def _lose_key(self, record: BatchRecord, verdict: Verdict) -> None:
+        member = self._members.named(record.key_name)
+        if verdict.kind is VerdictKind.STOP:
+            self._flights.stop(RunStopped(verdict.message, hint=verdict.hint))
+        elif member is not None:
+            self._members.lose(member, record.model, verdict)
+
+
+def _named(flight: Flight) -> str:
+    record = flight.record
+    return f"batch {record.remote_id or record.token} of key {record.key_name}"
+
+
+def _of_the_rest(state: BatchState) -> Verdict | None:
+    """The verdict on calls that a batch has left without an answer; None: they are not charged."""
+    if state.status == "cancelled":
+        return None
+    if state.status == "expired":
+        return unanswered("the batch expired before this call was answered", "batch_expired")
+    return unanswered("the batch was completed without an answer to this call", "batch_unanswered")
