@@ -6,6 +6,7 @@ import json
 import re
 from decimal import Decimal, InvalidOperation
 from string import digits
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,8 @@ _LONG = b"0" * _DIGITS
 rid of most rows fast."""
 _HUGE = (b"e000", b"e-000")
 """The same for an exponent that no float may have."""
+_SMALL, _LARGE = 1e-80, 1e80
+"""Between these a number has an exponent of fewer digits, or 16 digits before it."""
 _huge_number = re.compile(rb"[0-9][eE][-+]?[0-9]{3}")
 _NUMBERS = bytes(at if chr(at) in f"{digits}.eE+-" else ord(" ") for at in range(256))
 
@@ -32,16 +35,44 @@ def exact(raw: bytes, columns: Columns) -> Columns:
 
     Two rows that differ in the twentieth digit are two rows, though templates see them as one.
     """
+    if _INEXACT.isdisjoint(map(type, columns.values())):
+        return columns
     inexact = [value for value in columns.values() if type(value) in _INEXACT]
-    if not inexact:
+    floats = _floats(inexact)
+    if not floats:
         return columns
     rough = raw.translate(_ROUGH)
-    # Among thousands of zeros a letter is found faster than what ends in zeros.
-    is_huge = b"e" in rough and any(huge in rough for huge in _HUGE) and _huge_number.search(raw)
-    if not is_huge and (_LONG not in rough or _are_floats(raw, inexact)):
+    is_huge = _may_be_huge(floats) and any(huge in rough for huge in _HUGE)
+    if not (is_huge and _huge_number.search(raw)) and (
+        _LONG not in rough or _written(columns) == raw or _are_floats(raw, inexact)
+    ):
         return columns
     found: Columns = _decoder.decode(raw.decode())
     return found
+
+
+def _floats(values: list[Any]) -> list[float]:
+    """All floats among the values, and in the lists and objects among them."""
+    found: list[float] = []
+    while values:
+        inner: list[Any] = []
+        for value in values:
+            if type(value) is float:
+                found.append(value)
+                continue
+            items = value if type(value) is list else value.values()
+            if not _INEXACT.isdisjoint(map(type, items)):
+                inner += [item for item in items if type(item) in _INEXACT]
+        values = inner
+    return found
+
+
+def _may_be_huge(floats: list[float]) -> bool:
+    """Whether one of them may have been written with an exponent of three digits.
+
+    There are fewer than 16 others in such a number: it is far from 1, or nothing at all is left.
+    """
+    return min(map(abs, floats)) <= _SMALL or max(map(abs, floats)) >= _LARGE
 
 
 def _are_floats(raw: bytes, inexact: list[object]) -> bool:
@@ -50,13 +81,18 @@ def _are_floats(raw: bytes, inexact: list[object]) -> bool:
     Most that have so many digits are: programs write floats with 16 or 17.
     """
     long = {number for number in raw.translate(_NUMBERS).split() if len(number) >= _DIGITS}
-    try:
-        written = _encode(inexact)
-    except (OverflowError, UnicodeEncodeError):  # beyond 64 bits; half a surrogate pair
-        written = b""
+    written = _written(inexact)
     if b'"' not in written:  # there a text could pass for a number
         long.difference_update(written[1:-1].translate(_NUMBERS).split())
     return all(map(_is_float, long))
+
+
+def _written(value: Any) -> bytes:
+    """The value as JSON, if that can be told fast: its floats are as long as they need be."""
+    try:
+        return _encode(value)
+    except (OverflowError, UnicodeEncodeError):  # beyond 64 bits; half a surrogate pair
+        return b""
 
 
 def _is_float(number: bytes) -> bool:

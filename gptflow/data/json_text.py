@@ -50,7 +50,7 @@ def parse_object(raw: bytes, place: tuple[str, int]) -> Columns:
         raise data_error(place, what, text=raw, hint='a row is an object: {"text": ...}')
     # Each member has its colon, and what decoding dropped is not among the members.
     is_plain = raw.count(b":") == len(value) or _named(raw) == len(value)
-    if not is_plain or raw.count(b"[") >= MAX_DEPTH:
+    if not is_plain or (len(raw) >= MAX_DEPTH and raw.count(b"[") >= MAX_DEPTH):
         _check_members(value, raw, place)
     return value
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import tee, zip_longest
 
 from gptflow.data.key import identity_in, ledger_key
 from gptflow.data.record import Record
@@ -31,18 +31,22 @@ def replay(
     Raises:
         DataError: a row is not the one that was surveyed: the source has changed.
     """
-    # Both copies move in step, so that tee holds one entry at a time.
-    entries, ahead = tee(wanted)
-    records = source.records(only=(record for _, record, _, _ in ahead))
     hint = SAME_HINT if isinstance(source, TransformedSource) else SOURCE_HINT
-    for entry, record in zip_longest(entries, _as_surveyed(records, hint)):
-        if record is None:
-            raise _changed("it has fewer records", hint)
-        position, number, key, ordinal = entry
+    asked: deque[Wanted] = deque()  # it is one entry ahead of the records at most
+
+    def ahead() -> Iterator[int]:
+        for entry in wanted:
+            asked.append(entry)
+            yield entry[1]
+
+    for record in _as_surveyed(source.records(only=ahead()), hint):
+        position, number, key, ordinal = asked.popleft()
         if not _is_same(record, id_columns, key):
             raise _changed(f"{record.file}:{record.line} is another row", hint)
         identity = identity_in(key, id_columns)
         yield Row(position, number, identity, ordinal, record.raw, record.columns)
+    if asked:
+        raise _changed("it has fewer records", hint)
 
 
 def _is_same(record: Record, id_columns: Sequence[str], key: bytes) -> bool:
