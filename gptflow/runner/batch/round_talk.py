@@ -26,9 +26,6 @@ class RoundTalk:
         except AskedLater:
             return None
 
-    def drain(self) -> None:
-        """Nothing waits here."""
-
     def _with_attempts(self, result: RowResult) -> RowResult:
         """The result; where a stored reply has failed the row, with the attempts that led there."""
         failed = result.failure

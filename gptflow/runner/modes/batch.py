@@ -216,7 +216,7 @@ class BatchRun:
         hear = work.hear if not self._rounds_done else _without_reuse(work.hear)
         desk = Desk(self._asker, self._archive, hear)
         talker = RoundTalk(Talk(work.plan, desk.reply), self._book, work.run.run_id)
-        self._lanes = Lanes(talker, desk, self._archive, work.rows(), hear)
+        self._lanes = Lanes(talker.converse, desk, self._archive, work.rows(), hear)
         self._lanes.on_result = self.on_result
         await self._lanes.run(Width.fixed(LANES))
         self._rounds_done += 1
