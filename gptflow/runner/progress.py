@@ -124,6 +124,8 @@ def opening_lines(
         parts.append(f"{prepared.choice.name.removeprefix('local:')} on this machine")
     elif prepared.config is not None:
         parts += [", ".join(prepared.plan.models), counted(len(prepared.config.keys), "key")]
+    if prepared.spec.parallelism.mode != "async":
+        parts.append(f"mode {prepared.spec.parallelism.mode}")
     lines = [f"{prepared.spec.name}: {', '.join(parts)}"]
     if prepared.config is not None:
         lines += prepared.config.notes

@@ -243,7 +243,7 @@ class Runner:
             till = Till(purse, self._budget, asker, engine) if purse else None
             desk = Desk(till or asker, archive, hear)
             rows = self._first_calls.watch(self._pending_rows(store, beginning))
-            async with crew(prepared.spec, prepared.plan, server, desk, self._display.say) as who:
+            async with crew(prepared, self._tally.pending, server, desk, self._display.say) as who:
                 lanes = Lanes(who.converse, desk, archive, rows, hear)
                 lanes.on_drain = who.drain
                 gate = till or engine

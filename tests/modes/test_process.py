@@ -172,3 +172,16 @@ def test_a_signal_lets_the_calls_in_flight_of_all_workers_come_back(project: Pro
     project.run_json("spec.yaml", "-q")
     asked = Counter(entry.request for entry in project.requests)
     assert max(asked.values()) == 1
+
+
+def test_a_worker_that_hangs_is_replaced(project: Project) -> None:
+    project.write("spec.yaml", SPEC + "limits: {timeout_s: 1}\n")
+    run = project.start("run", "spec.yaml", "-q")
+    wait_for(project, 40)
+    stopped = workers_of(run.pid)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, out + err
+    assert "hangs: another one takes its place" in err
+    assert len(project.output()) == ROWS
+    assert not is_alive(stopped)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Self
 
 from gptflow.errors import GptflowError, RunStopped
-from gptflow.pipeline.plan import Plan
 from gptflow.records import Failure, FailureKind, Row, RowResult, RowStatus
-from gptflow.runner.crew import messages as said
-from gptflow.runner.crew.hand import Hand, WorkerGone
+from gptflow.runner.crew.hand import Hand, Orders, WorkerGone
 from gptflow.runner.crew.link import Mode
 from gptflow.runner.desk import Desk
 
@@ -21,16 +19,8 @@ MOST_DEATHS = 3
 MOST_FALSE_STARTS = 3
 """Workers in a row that may end before they can take a row."""
 
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What all workers of a crew work by."""
-
-    plan: Plan
-    begin: said.Begin
-    """The first word to each."""
-    keys: tuple[str, ...]
-    """Names of the API keys: each worker starts at its own."""
+LOOK_S = 3.0
+"""Between two looks at a worker that has calls on the wire."""
 
 
 class Foreman:
@@ -65,7 +55,9 @@ class Foreman:
 
     async def __aenter__(self) -> Self:
         for number in range(self._workers):
-            self._places[number] = asyncio.create_task(self._keep_filled(number))
+            place = asyncio.create_task(self._keep_filled(number))
+            place.add_done_callback(self._note_bug)
+            self._places[number] = place
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -115,7 +107,7 @@ class Foreman:
         """A worker, from its start to its end."""
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         keys = self._orders.keys
-        hand = Hand(self._orders.plan, self._desk, keys[number % len(keys)])
+        hand = Hand(self._orders, self._desk, keys[number % len(keys)])
 
         def lost(how: str) -> None:
             self._hands.pop(number, None)
@@ -124,7 +116,7 @@ class Foreman:
                 ended.set_result(how)
 
         link = await self._mode.hire(number, hand.take, lost)
-        hand.begin(link, self._orders.begin)
+        hand.begin(link)
         try:
             try:
                 await hand.ready
@@ -134,7 +126,8 @@ class Foreman:
             self._false_starts = 0
             self._hands[number] = hand
             self._changed.set()
-            how = await ended
+            async with _watched(hand, lost):
+                how = await ended
             self._say(f"{self._mode.title} {number} {how}: another one takes its place")
         finally:
             self._hands.pop(number, None)
@@ -148,9 +141,39 @@ class Foreman:
                 hint="what it wrote to stderr may say why",
             )
 
+    def _note_bug(self, place: asyncio.Task[None]) -> None:
+        """Nobody is to wait for a worker that will not come."""
+        error = None if place.cancelled() else place.exception()
+        if error is not None:
+            self._give_up(RunStopped(f"no {self._mode.title} can be started: {error}"))
+
     def _give_up(self, error: GptflowError) -> None:
         self._error = self._error or error
         self._changed.set()
+
+
+@asynccontextmanager
+async def _watched(hand: Hand, lost: Callable[[str], object]) -> AsyncIterator[None]:
+    """Looks after a worker meanwhile: one that hangs does not end by itself, and says nothing.
+
+    It is given up at the second look at which it is silent: at the first one this process may just
+    have been woken, with the answers still to be read.
+    """
+
+    async def watch() -> None:
+        was_silent = False
+        while True:
+            await asyncio.sleep(LOOK_S)
+            is_silent = hand.is_silent()
+            if is_silent and was_silent:
+                lost("hangs")
+            was_silent = is_silent
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 def _failed(row: Row, title: str, how: str) -> RowResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,21 @@ from gptflow.runner.crew.outbox import Outbox
 from gptflow.runner.desk import Desk, SenderLost
 
 _unusual = msgspec.msgpack.Decoder(said.Unusual)
-_NO_PARAMS: dict[str, Any] = {}
+
+LATE_SHARE, LEAST_LATE_S = 0.25, 2.0
+"""A worker that says nothing of a call so long after its deadline, as a share of that, hangs: it
+has the deadline too, and keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What all workers of a crew work by."""
+
+    plan: Plan
+    begin: said.Begin
+    """The first word to each."""
+    keys: tuple[str, ...]
+    """Names of the API keys: each worker starts at its own."""
 
 
 class WorkerGone(Exception):
@@ -32,12 +47,14 @@ class WorkerGone(Exception):
 class _Errand:
     """A call that a worker may be told to send."""
 
-    __slots__ = ("body", "number", "outcome")
+    __slots__ = ("body", "number", "outcome", "overdue_at")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.outcome: asyncio.Future[Outcome] | None = None
         """What is waited for while it is on the wire."""
+        self.overdue_at = 0.0
+        """When the worker should have said long ago what came of it, by the loop's clock."""
         self.body: bytes | None = None
         """Of the reply that came."""
 
@@ -46,13 +63,14 @@ class Hand:
     """One worker, from its start to its end."""
 
     def __init__(
-        self, plan: Plan, desk: Desk, first_key: str | None, *, tells_keys: bool = True
+        self, orders: Orders, desk: Desk, first_key: str | None, *, tells_keys: bool = True
     ) -> None:
         """`first_key`: where its conversations begin, as long as that key has room."""
+        self._orders = orders
         self._desk = desk
         self._first_key = first_key
         self._tells_keys = tells_keys
-        self._steps = {step.name: step for step in plan.steps}
+        self._steps = {step.name: step for step in orders.plan.steps}
         self._link: Link | None = None
         self._is_gone = False
         self._outbox = Outbox(self._send)
@@ -69,10 +87,18 @@ class Hand:
         """Rows in its hands."""
         return len(self._rows)
 
-    def begin(self, link: Link, begin: said.Begin) -> None:
+    def begin(self, link: Link) -> None:
         """Says the first word to the worker at the other end."""
         self._link = link
-        link.send(said.encoded([begin]))
+        link.send(said.encoded([self._orders.begin]))
+
+    def is_silent(self) -> bool:
+        """Whether the worker says nothing of a call whose time is long over: it hangs."""
+        now = asyncio.get_running_loop().time()
+        return any(
+            errand.outcome is not None and not errand.outcome.done() and errand.overdue_at < now
+            for errand in self._errands.values()
+        )
 
     async def converse(self, row: Row) -> RowResult:
         """Has a row brought to its result.
@@ -196,7 +222,10 @@ class Hand:
         """What comes of an attempt, which the worker makes."""
         if self._is_gone:
             raise SenderLost("the worker has ended")
-        errand.outcome = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        errand.outcome = loop.create_future()
+        timeout_s = key.timeout_s or self._orders.begin.timeout_s
+        errand.overdue_at = loop.time() + timeout_s + max(LATE_SHARE * timeout_s, LEAST_LATE_S)
         self._outbox.post(said.SendCall(errand.number, self._number(key)))
         return await errand.outcome
 

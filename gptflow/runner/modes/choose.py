@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from gptflow import __version__
 from gptflow.engine.engine import MOST_IN_FLIGHT
-from gptflow.pipeline.plan import Plan
-from gptflow.runner.crew.foreman import Foreman, Orders
+from gptflow.runner.crew.foreman import Foreman
+from gptflow.runner.crew.hand import Orders
 from gptflow.runner.crew.link import Mode
 from gptflow.runner.crew.messages import Begin
 from gptflow.runner.desk import Desk
@@ -19,9 +19,10 @@ from gptflow.runner.lanes import Converse
 from gptflow.runner.modes.process import Processes
 from gptflow.runner.modes.ray import RayMode
 from gptflow.runner.modes.thread import Threads
+from gptflow.runner.prepare import Prepared
 from gptflow.runner.server import Server
 from gptflow.runner.talk import Talk
-from gptflow.spec.model import ParallelismSpec, Spec, WorkersRange
+from gptflow.spec.model import ParallelismSpec, WorkersRange
 from gptflow.store.spacing import Spacing
 
 _BUSY_S, _BUSY_SHARE = 0.01, 0.2
@@ -37,22 +38,26 @@ class Crew(NamedTuple):
 
 @asynccontextmanager
 async def crew(
-    spec: Spec, plan: Plan, server: Server, desk: Desk, say: Callable[[str], object]
+    prepared: Prepared, rows: int, server: Server, desk: Desk, say: Callable[[str], object]
 ) -> AsyncIterator[Crew]:
     """Who talks with the rows, while it is open: this event loop itself, or workers elsewhere.
+
+    `rows`: how many there are; workers without one are not hired.
 
     Raises:
         GptflowError: there can be none.
     """
-    mode = _mode(spec.parallelism, say)
+    plan, parallelism = prepared.plan, prepared.spec.parallelism
+    mode = _mode(parallelism, say)
     if mode is None:
         yield Crew(Talk(plan, desk.reply).converse)
         return
     keys = tuple(key.name for key in server.config.keys)
-    orders = Orders(plan, _begin(spec, plan, server), keys)
+    orders = Orders(plan, _begin(prepared, server), keys)
+    workers = min(_workers(parallelism), rows)
     async with (
         _closing(mode),
-        Foreman(mode, _workers(spec.parallelism), orders, desk, say) as foreman,
+        Foreman(mode, workers, orders, desk, say) as foreman,
     ):
         yield Crew(foreman.converse, foreman.drain)
 
@@ -101,13 +106,13 @@ def _workers(parallelism: ParallelismSpec) -> int:
     return len(os.sched_getaffinity(0)) if wanted == "auto" else wanted
 
 
-def _begin(spec: Spec, plan: Plan, server: Server) -> Begin:
-    concurrency = spec.parallelism.concurrency
+def _begin(prepared: Prepared, server: Server) -> Begin:
+    plan, concurrency = prepared.plan, prepared.spec.parallelism.concurrency
     return Begin(
         version=__version__,
         plan=pickle.dumps(plan),
         plan_digest=plan.digest,
-        timeout_s=spec.limits.timeout_s,
+        timeout_s=prepared.spec.limits.timeout_s,
         connections=MOST_IN_FLIGHT if concurrency == "auto" else concurrency,
         tells_messages=server.rehearsal is not None,
     )
