@@ -84,7 +84,7 @@ def test_what_only_waits_ends_at_once_when_the_time_is_over(
 ) -> None:
     scenario = {"reply": "echo", "failures": [{**failure, "after": 3}]}
     with serving(tmp_path, scenario) as project:
-        fill(project, 20, REVIEWS + "limits: {wall_s: 2}\n")
+        fill(project, 20, REVIEWS + "limits: {wall_s: 4}\n")
         stopped = work(project)
         assert "limits.wall_s is reached" in str(stopped.message)
         assert (stopped.done, stopped.failed, stopped.exit_code) == (3, 0, 3)

@@ -68,10 +68,11 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
 
 def signal_until_it_ends(process: subprocess.Popen[str], number: signal.Signals) -> None:
     """As somebody who presses again and again; one that comes too soon is taken for an echo."""
+    time.sleep(2 * ECHO_S)
     for _ in range(20):
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5 * ECHO_S)
+            process.wait(timeout=3)  # a busy machine takes its time to end it
             return
 
 

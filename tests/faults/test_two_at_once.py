@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -31,13 +30,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
-def wait_for_requests(project: Project, count: int) -> None:
-    deadline_s = time.monotonic() + 30
-    while len(project.requests) < count and time.monotonic() < deadline_s:
-        time.sleep(0.005)
-    assert len(project.requests) >= count
-
-
 @contextmanager
 def held_up(process: subprocess.Popen[str]) -> Iterator[None]:
     """Meanwhile the process does not come to its end, however slow others are."""
@@ -56,7 +48,7 @@ def ended_well(process: subprocess.Popen[str]) -> bool:
 
 def test_a_second_run_on_the_same_store_is_told_who_has_it(project: Project) -> None:
     first = project.start("run", "spec.yaml", "-q")
-    wait_for_requests(project, 4)
+    project.wait_for_requests(4)
     with held_up(first):
         said = project.gptflow("run", "spec.yaml", "-q", "--set", "output.path=b.jsonl", code=2)
         refused = project.gptflow("doctor", "--repair", code=2)
@@ -73,7 +65,7 @@ def test_a_second_run_on_the_same_store_is_told_who_has_it(project: Project) -> 
 
 def test_a_second_run_on_the_same_store_by_a_link_is_told_who_has_it(project: Project) -> None:
     first = project.start("run", "spec.yaml", "-q", "--store", "real/w.db")
-    wait_for_requests(project, 4)
+    project.wait_for_requests(4)
     (project.folder / "lw.db").symlink_to("real/w.db")
     with held_up(first):
         linked = ("-q", "--store", "lw.db", "--set", "output.path=b.jsonl")
@@ -91,7 +83,7 @@ def test_a_second_run_on_the_same_store_by_a_link_is_told_who_has_it(project: Pr
 
 def test_a_second_run_to_the_same_output_is_told_who_writes_it(project: Project) -> None:
     first = project.start("run", "spec.yaml", "-q")
-    wait_for_requests(project, 4)
+    project.wait_for_requests(4)
     with held_up(first):
         said = project.gptflow("run", "spec.yaml", "-q", "--store", "other.db", code=2)
         exported = project.gptflow("export", "reviews", "-o", "out/labels.jsonl", code=2)
@@ -104,7 +96,7 @@ def test_a_second_run_to_the_same_output_is_told_who_writes_it(project: Project)
 
 def test_what_a_killed_run_has_locked_is_taken_over(project: Project) -> None:
     first = project.start("run", "spec.yaml", "-q")
-    wait_for_requests(project, 8)
+    project.wait_for_requests(8)
     first.kill()
     first.communicate()
     assert (project.folder / ".gptflow/reviews.db.lock").read_text()  # its name is still in there
@@ -168,7 +160,7 @@ def test_of_two_that_start_at_the_same_moment_one_wins_ten_times_over(tmp_path: 
 def test_readers_do_not_hold_up_a_run(project: Project) -> None:
     """One holds a long read transaction, others come and go."""
     run = project.start("run", "spec.yaml", "-q")
-    wait_for_requests(project, 4)
+    project.wait_for_requests(4)
     store = project.folder / ".gptflow/reviews.db"
     with closing(sqlite3.connect(store, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -198,7 +190,7 @@ wrapper.single_round_multi_thread(
 def test_a_second_round_of_the_same_files_is_told_who_writes_them(project: Project) -> None:
     command = [sys.executable, "-c", ROUND]
     first = subprocess.Popen(command, cwd=project.folder, stderr=subprocess.PIPE, text=True)
-    wait_for_requests(project, 4)
+    project.wait_for_requests(4)
     with held_up(first):
         second = subprocess.run(
             command, cwd=project.folder, capture_output=True, text=True, check=False

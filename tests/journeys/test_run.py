@@ -232,7 +232,7 @@ def interrupted(project: Project, number: signal.Signals, times: int) -> tuple[A
     process = project.start("run", "spec.yaml", "--set", "parallelism.concurrency=8")
     assert process.stderr is not None
     said = process.stderr.readline()
-    time.sleep(0.4)
+    project.wait_for_calls_in_flight(4)  # more an unknown key is not asked at first
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.3)
