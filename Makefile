@@ -18,8 +18,10 @@ demo: .venv/.local  ## label product reviews with a real model on this machine; 
 	$(BIN)/gptflow run pipelines/label.yaml --local
 	$(BIN)/python pipelines/show.py pipelines/out/labels.jsonl
 
+# Most tests wait most of the time, for servers, deadlines and processes: more of them at a time than
+# there are cores.
 test: .venv/.dev .venv/.local  ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(or $(GPTFLOW_TESTS_AT_A_TIME),4) --dist worksteal
 
 fuzz: .venv/.dev  ## look for texts that the readers cannot take, ten minutes
 	$(BIN)/python -m tests.fuzz $(or $(GPTFLOW_FUZZ_S),600)
