@@ -163,6 +163,8 @@ class PlainDisplay:
         self._clock = clock
         self._meter = Meter(clock)
         self._shown_s = clock()
+        self._shown = (0, "")
+        """Rows and batches, as the last line had them."""
 
     def begin(
         self, prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
@@ -177,7 +179,10 @@ class PlainDisplay:
         self._meter.look(tally)
         if self._clock() - self._shown_s >= PLAIN_INTERVAL_S:
             self._shown_s = self._clock()
-            ended = tally.done + tally.failed
+            ended, away = tally.done + tally.failed, tally.away()
+            if away and (ended, away) == self._shown:
+                return  # a batch may take a day
+            self._shown = ended, away
             self.say(f"{ended:,}/{tally.rows:,}  {'  '.join(self._meter.figures(tally))}")
 
     def hear(self, event: RunEvent) -> None:
