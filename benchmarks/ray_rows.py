@@ -112,18 +112,20 @@ def done(store: Path) -> int:
 def memory(folder: Path, rows: int) -> bool:
     """Whether the driver stayed below the bar."""
     peaks: dict[str, float] = {}
+    cpu: dict[str, float] = {}
     with simulator(folder), started(folder, rows, None) as process:
         began_s = time.monotonic()
         while process.poll() is None:
             for pid, command in processes():
-                if pid == process.pid:
-                    peaks["run"] = peak_mb(pid) or peaks["run"]
-                elif "ray_driver" in command:
-                    peaks["speaks with Ray"] = peak_mb(pid) or peaks["speaks with Ray"]
+                name = "run" if pid == process.pid else "speaks with Ray"
+                if pid == process.pid or "ray_driver" in command:
+                    peaks[name] = peak_mb(pid) or peaks[name]
+                    cpu[name] = cpu_s(pid) or cpu[name]
             time.sleep(LOOK_S)
         took_s = time.monotonic() - began_s
     for name, peak in peaks.items():
-        print(f"{name:<16} {peak:>6.0f} MB at its peak")
+        per_row_us = cpu[name] / rows * 1e6
+        print(f"{name:<16} {peak:>6.0f} MB at its peak, {per_row_us:.0f} us of CPU a row")
     print(
         f"together {sum(peaks.values()):.0f} MB (bar {BAR_MB} MB); {rows:,} rows in {took_s:.0f} s"
     )
@@ -139,6 +141,15 @@ def peak_mb(pid: int) -> float:
         return 0
     lines = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(lines[0].split()[1]) / 1024 if lines else 0
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that a process has used; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def limits(folder: Path, rows: int) -> bool:

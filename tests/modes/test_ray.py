@@ -16,12 +16,13 @@ from tests.modes.test_contract import (
     CALLS,
     FAILED,
     OUTPUT,
+    REPLIES,
     ROWS,
+    SPEC,
     asked,
     interrupted,
 )
-from tests.modes.test_contract import project as contract  # noqa: F401  # a fixture
-from tests.project import Project
+from tests.project import Project, serving
 
 NODES = Path(__file__).parents[2] / "benchmarks/ray_nodes.py"
 KEY = "sk-first-1234567890"
@@ -63,6 +64,16 @@ def nodes() -> Iterator[Nodes]:
         yield Nodes(process)
         assert process.stdin is not None
         process.stdin.close()
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Iterator[Project]:
+    with serving(tmp_path, {"reply": REPLIES, "latency": 0.01}) as made:
+        made.write("spec.yaml", SPEC)
+        rows = [{"number": n, "text": "odd" if n % 2 else "even"} for n in range(ROWS)]
+        made.write_rows(rows, "rows.jsonl")
+        made.write_config(KEY, "sk-second-123456789")
+        yield made
 
 
 @pytest.fixture

@@ -54,10 +54,10 @@ class Remote:
         self._outgoing.put(batch)
 
     def close(self) -> None:
-        """Lets the worker end; one that waits for its place gets none."""
+        """Lets the worker end; one that waits for its place gets none, one that hangs is killed."""
         self._outgoing.end()
-        if not self._is_placed:
-            self._life.cancel()
+        loop = asyncio.get_running_loop()
+        loop.call_later(END_S if self._is_placed else 0, self._life.cancel)
 
     def when_ended(self, then: Callable[[], object]) -> None:
         """Calls `then` when the worker has ended, and the run was told."""
@@ -89,11 +89,9 @@ class Remote:
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            if pulling.done():
-                pulling.result()
-            else:
-                pushing.result()
-                await asyncio.wait_for(pulling, END_S)
+            if not pulling.done():
+                pushing.result()  # all was sent, the end included
+            await pulling
         finally:
             for way in ways:
                 way.cancel()
