@@ -21,6 +21,8 @@ spec_argument = click.argument("spec", type=click.Path(path_type=Path))
 debug_option = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
 )
+SHORT_FOR_SET = {"parallelism.mode": "--mode", "parallelism.workers": "--workers"}
+"""Options of `run` that are short for a `--set`."""
 set_option = click.option(
     "--set",
     "overrides",

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from textwrap import shorten
 
+from gptflow.cli.options import SHORT_FOR_SET
 from gptflow.data.sinks.failed import failed_path
 from gptflow.engine.duration import duration
 from gptflow.pipeline.hook_file import PythonAccess
@@ -49,8 +50,15 @@ def command_line(
     for folder in access.folders:
         words += ["--python-path", shown_path(Path(folder))]
     for override in overrides:
-        words += ["--set", veiled_change(override)]
+        words += _option(override)
     return words
+
+
+def _option(override: str) -> list[str]:
+    """A `--set` as it is given, or the option that is short for it."""
+    path, _, value = override.partition("=")
+    short = SHORT_FOR_SET.get(path)
+    return [short, value] if short and value.isalnum() else ["--set", veiled_change(override)]
 
 
 def _lines(summary: RunSummary, again: Sequence[str]) -> Iterator[str]:
