@@ -15,6 +15,7 @@ from typing import Any
 
 from gptflow.files import real
 from gptflow.pipeline.hook_file import PythonAccess, digest_of_file, find_module, load_module
+from gptflow.pipeline.hook_value import a_kind
 from gptflow.pipeline.texts import shown_path
 from gptflow.spec.hook import Role
 from gptflow.spec.problems import did_you_mean
@@ -139,7 +140,7 @@ def load_hook(name: str, role: Role, access: PythonAccess) -> Hook:
             message = f"{where} has no function {path!r} ({name})"
             raise BadHook(message, f"did you mean {near!r}?" if near else None)
     if not callable(found):
-        raise BadHook(f"{name} is no function, it is a {type(found).__name__}")
+        raise BadHook(f"{name} is no function, it is {a_kind(found)}")
     own = _source(found) or file
     files = [each for each in dict.fromkeys((file, own)) if each]
     digest = b"".join(map(digest_of_file, files)).hex()

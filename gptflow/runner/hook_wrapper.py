@@ -7,6 +7,7 @@ finds its answers again.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -37,6 +38,7 @@ class HookWrapper:
         self._loop = asyncio.get_running_loop()
         self._asked: Counter[str] = Counter()
         """How often each question was asked: the second answer is another one."""
+        self._counting = threading.Lock()
         self._ended: GptflowError | None = None
         self._lost: list[CallFailed] = []
 
@@ -114,12 +116,14 @@ class HookWrapper:
         call, python = asked.call, step.python
         assert python is not None
         content = digest_of([call.endpoint, call.model, call.messages, call.params])
-        self._asked[content] += 1
+        with self._counting:
+            self._asked[content] += 1
+            turn = self._asked[content]
         identity = CallIdentity(
             endpoint=call.endpoint,
             model=call.model,
             params=call.params,
-            step=f"{step.name}#{self._asked[content]}",
+            step=f"{step.name}#{turn}",
             server=python.server,
         )
         key = identity.key(call.messages, row)

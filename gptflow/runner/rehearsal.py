@@ -34,7 +34,7 @@ class Rehearsal:
         steps = self._asked.get(digest)
         pick = int.from_bytes(blake2b(digest.encode(), digest_size=4).digest())
         example = example_reply(self._steps[steps[-1]].extractors, pick) if steps else None
-        return str(request["messages"][-1]["content"]) if example is None else example
+        return _last_words(request) if example is None else example
 
     def note(self, call: Call) -> None:
         """A call is about to be asked at any time from now on."""
@@ -63,3 +63,9 @@ class _NotingAsker:
             asking.remove(call.step)
             if not asking:
                 self._asked.pop(digest, None)
+
+
+def _last_words(request: dict[str, Any]) -> str:
+    """What a request ends with. One that completes a text has no messages."""
+    messages = request.get("messages")
+    return str(messages[-1]["content"] if messages else request.get("prompt"))

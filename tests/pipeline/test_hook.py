@@ -89,7 +89,7 @@ def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(
     [
         ("def g(row): ...", "has no function 'f'"),
         ("def ff(row): ...", "did you mean 'ff'?"),
-        ("f = 3", "is no function, it is a int"),
+        ("f = 3", "is no function, it is an int"),
         ("import no_such_package", "No module named 'no_such_package' ("),
         ("def f(:", "SyntaxError"),
         ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
