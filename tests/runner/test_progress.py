@@ -239,6 +239,18 @@ def test_a_server_message_is_shown_as_it_is() -> None:
     assert "[red]:warning:[/red]" in stream.getvalue()
 
 
+def test_batches_are_told_of_before_the_rows_and_no_line_repeats_them(started: Started) -> None:
+    stream, clock = StringIO(), HandClock()
+    display = PlainDisplay(stream, clock)
+    prepared, beginning, tally = started()
+    tally.away = lambda: "batches 1 of 3 done, 1,000/3,000 calls"
+    display.begin(prepared, beginning, tally, None)
+    for _ in range(3):
+        clock.now_s += 10
+        display.update(tally)
+    assert stream.getvalue().count("0/3  batches 1 of 3 done, 1,000/3,000 calls") == 1
+
+
 @pytest.mark.parametrize("kind", [PlainDisplay, LiveDisplay])
 def test_draining_says_what_is_waited_for(kind: type[Any]) -> None:
     stream = StringIO()

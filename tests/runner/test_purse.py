@@ -135,3 +135,22 @@ def test_with_no_call_in_flight_nobody_is_told_to_wait() -> None:
 def test_what_is_free_fits_into_an_empty_purse() -> None:
     purse = Purse(0.0, {"m": Price(0.0, 0.0, 0.0)})
     assert purse.room(purse.expected_usd(purse.quote(call()))) is Room.FREE
+
+
+@pytest.mark.parametrize(("share", "price"), [(1.0, PRICE), (0.5, PRICE.times(0.5))])
+def test_what_a_batch_has_spent_is_counted_by_half_in_every_mode(
+    share: float, price: Price
+) -> None:
+    before = ModelUsage("m", 10, 3000, 30, None)
+    batched = {"m": Usage(1000, 10, 0)}
+    purse = Purse(9.0, {"m": price}, [before], discounted=batched, share=share)
+    assert purse.spent_usd == pytest.approx((2.0 + 0.2) + (1.0 + 0.1) / 2)
+
+
+def test_what_is_kept_for_a_batch_is_given_back_at_once() -> None:
+    purse = make_purse()
+    purse.reserve(0.3)
+    purse.reserve(0.3)
+    purse.give_back(0.6, calls=2)
+    assert purse.reserved_usd == 0
+    assert purse.room(0.9) is Room.FREE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -37,8 +38,8 @@ ROWS = 10
 
 def reply_to(body: dict[str, Any]) -> str:
     """Rows with an odd number are good."""
-    asked = str(body["messages"][-1]["content"])
-    number = int(asked.rstrip(".").rpartition(" ")[2])
+    texts = [str(message["content"]) for message in body["messages"]]
+    asked, number = texts[-1], max(int(n) for n in re.findall(r"row (\d+)", " ".join(texts)))
     if asked.startswith("Apologise"):
         return f"Sorry, {number}."
     return "good" if number % 2 else "bad"

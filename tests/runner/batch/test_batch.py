@@ -169,3 +169,37 @@ def test_a_batch_costs_half(desk: Desk, capsys: pytest.CaptureFixture[str]) -> N
         return float(json.loads(capsys.readouterr().out)["cost_usd"])
 
     assert cost_usd("batch") * 2 == cost_usd("async") > 0
+
+
+def test_a_reask_is_one_more_round(desk: Desk) -> None:
+    spec = SPEC.replace(
+        "choice: [good, bad]}}", "choice: [fine, bad]}}\n    on_invalid: {reask: 1}"
+    )
+    (desk.folder / "spec.yaml").write_text(spec)
+    desk.serve()
+    assert desk.run("--set", "parallelism.batch.requests=100", "--set", "source.limit=2") == 1
+    assert desk.submitted() == [2, 2]  # row 1 is asked again, row 0 goes on
+    assert [row["row"]["number"] for row in desk.output("out.failed.jsonl")] == [1]
+
+
+HOOKS = """
+def summed(row, wrapper):
+    first = wrapper.completions_with_backoff(messages=f"Label row {row['number']}.")
+    return {"both": f"{first}, " + wrapper.completions_with_backoff(
+        messages=f"Apologise to row {row['number']}."
+    )}
+"""
+
+
+def test_a_function_that_asks_goes_on_in_each_round(desk: Desk) -> None:
+    (desk.folder / "hooks.py").write_text(HOOKS)
+    step = '  - name: both\n    python: "hooks:summed"\n    fields: [both]\n'
+    head, _, tail = SPEC.partition("steps:\n")
+    (desk.folder / "spec.yaml").write_text(
+        f"{head}steps:\n{step}{tail[tail.index('parallelism') :]}"
+    )
+    desk.serve()
+    python = ("--allow-python", "--python-path", ".", "--set", "source.limit=3")
+    assert desk.run(*python) == 0
+    assert desk.submitted() == [3, 3]
+    assert desk.output()[1] == {"number": 1, "both": "good, Sorry, 1."}
