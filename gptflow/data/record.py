@@ -19,4 +19,4 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     file: str
     """The file it stands in, as a person would type it."""
     line: int
-    """The line it begins on, from 1."""
+    """The line it begins on, from 1; in a Parquet file the row that it is."""

@@ -18,6 +18,7 @@ from gptflow.data.key import ledger_key
 from gptflow.data.replay import replay
 from gptflow.data.selection import Selection
 from gptflow.data.sources.files import FileSource, InputFile
+from gptflow.data.sources.source import open_files
 from gptflow.data.survey import Survey
 from gptflow.errors import DataError
 
@@ -272,3 +273,11 @@ def test_a_record_that_is_too_long_is_refused(write: Write) -> None:
 
 def test_a_file_without_rows_is_a_source_without_rows(write: Write) -> None:
     assert list(write(column([], pa.string())).records()) == []
+
+
+def test_standard_input_may_be_parquet(write: Write, tmp_path: Path) -> None:
+    write(column([1, 2]))
+    with Path("a.parquet").open("rb") as stdin:
+        source = open_files([Path("-")], "parquet", spool_folder=tmp_path / "spool", stdin=stdin)
+
+    assert [(r.columns, r.file, r.line) for r in source.records([1])] == [({"a": 2}, "stdin", 2)]
