@@ -70,8 +70,8 @@ def nodes() -> Iterator[Nodes]:
 def contract(tmp_path: Path) -> Iterator[Project]:
     with serving(tmp_path, {"reply": REPLIES, "latency": 0.01}) as made:
         made.write("spec.yaml", SPEC)
-        rows = [{"number": n, "text": "odd" if n % 2 else "even"} for n in range(ROWS)]
-        made.write_rows(rows, "rows.jsonl")
+        rows = [f'{{"number":{n},"text":"{"odd" if n % 2 else "even"}"}}\n' for n in range(ROWS)]
+        made.write("rows.jsonl", "".join(rows))
         made.write_config(KEY, "sk-second-123456789")
         yield made
 
@@ -82,15 +82,18 @@ def on_cluster(contract: Project, nodes: Nodes, monkeypatch: pytest.MonkeyPatch)
     return contract
 
 
-def actors() -> list[int]:
-    """The processes of actors on this machine."""
+def actors(nodes: Nodes) -> list[int]:
+    """The processes of actors on the cluster: children of its raylets."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            is_actor = (folder / "cmdline").read_bytes().startswith(b"ray::Actor")
+            if not (folder / "cmdline").read_bytes().startswith(b"ray::Actor"):
+                continue
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            raylet = Path("/proc", parent, "cmdline").read_bytes()
         except OSError:
             continue
-        if is_actor:
+        if str(nodes.folder).encode() in raylet:
             found.append(int(folder.name))
     return found
 
@@ -106,7 +109,7 @@ def test_a_run_goes_on_in_another_mode_and_leaves_no_key_with_ray(
     on_cluster: Project, nodes: Nodes
 ) -> None:
     interrupted(on_cluster, "ray", 300)
-    wait_until(lambda: not actors())
+    wait_until(lambda: not actors(nodes))
     interrupted(on_cluster, "async", 300)
     told = on_cluster.run_json("spec.yaml", "--mode", "ray", code=1)
     assert (told["done"], told["failed"]) == (ROWS - FAILED, FAILED)
@@ -117,12 +120,12 @@ def test_a_run_goes_on_in_another_mode_and_leaves_no_key_with_ray(
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
-def test_actors_end_when_their_run_was_killed(on_cluster: Project) -> None:
+def test_actors_end_when_their_run_was_killed(on_cluster: Project, nodes: Nodes) -> None:
     process = on_cluster.start("run", "spec.yaml", "--mode", "ray", "-q")
     wait_until(lambda: len(on_cluster.requests) > 100)
     process.kill()
     process.communicate()
-    wait_until(lambda: not actors())
+    wait_until(lambda: not actors(nodes))
     before = len(on_cluster.requests)
     time.sleep(0.5)
     assert len(on_cluster.requests) == before
@@ -162,7 +165,7 @@ def test_workers_without_a_place_hold_nobody_up(on_cluster: Project) -> None:
 def test_nothing_is_lost_with_an_actor_or_a_node(on_cluster: Project, nodes: Nodes) -> None:
     process = on_cluster.start("run", "spec.yaml", "--mode", "ray")
     wait_until(lambda: len(on_cluster.requests) > 200)
-    os.kill(actors()[0], signal.SIGKILL)
+    os.kill(actors(nodes)[0], signal.SIGKILL)
     wait_until(lambda: len(on_cluster.requests) > 700)
     nodes.kill_second()
     out, err = process.communicate(timeout=60)

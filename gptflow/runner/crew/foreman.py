@@ -54,11 +54,16 @@ class Foreman:
         """Of the rows that were in the hands of workers that ended."""
 
     async def __aenter__(self) -> Self:
-        for number in range(self._workers):
+        self.grow(self._workers)
+        return self
+
+    def grow(self, by: int) -> None:
+        """Adds workers."""
+        for _ in range(by):
+            number = len(self._places)
             place = asyncio.create_task(self._keep_filled(number))
             place.add_done_callback(self._note_bug)
             self._places[number] = place
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._places.values():

@@ -1,4 +1,8 @@
-"""A hand: one worker as the run sees it. Gives it rows, and answers the calls that these have."""
+"""A hand: one worker as the run sees it. Gives it rows, and answers the calls that these have.
+
+A lane of the run that has handed out a row answers its calls itself, one after the other, until the
+result comes: there is nothing else to wait for a call.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from gptflow.errors import CallFailed, GptflowError
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Call, Reply, Row, RowResult, RowStatus, Usage
 from gptflow.runner.crew import messages as said
+from gptflow.runner.crew.inbox import Inbox
 from gptflow.runner.crew.inside import pickled
 from gptflow.runner.crew.link import Link
 from gptflow.runner.crew.outbox import Outbox
@@ -38,6 +43,8 @@ class Orders:
     """The first word to each."""
     keys: tuple[str, ...]
     """Names of the API keys: each worker starts at its own."""
+    tells_keys: bool = True
+    """Whether workers are told the keys; else they find them by their names where they live."""
 
 
 class WorkerGone(Exception):
@@ -62,21 +69,19 @@ class _Errand:
 class Hand:
     """One worker, from its start to its end."""
 
-    def __init__(
-        self, orders: Orders, desk: Desk, first_key: str | None, *, tells_keys: bool = True
-    ) -> None:
+    def __init__(self, orders: Orders, desk: Desk, first_key: str | None) -> None:
         """`first_key`: where its conversations begin, as long as that key has room."""
         self._orders = orders
         self._desk = desk
         self._first_key = first_key
-        self._tells_keys = tells_keys
         self._steps = {step.name: step for step in orders.plan.steps}
         self._link: Link | None = None
         self._is_gone = False
         self._outbox = Outbox(self._send)
         self._keys: dict[int, tuple[int, KeyEntry]] = {}
         """By the entry's identity: the caller has one object for each deadline."""
-        self._rows: dict[int, tuple[Row, asyncio.Future[RowResult]]] = {}
+        self._rows: dict[int, Inbox] = {}
+        """What is said of the rows in its hands, by their positions."""
         self._errands: dict[int, _Errand] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -101,16 +106,26 @@ class Hand:
         )
 
     async def converse(self, row: Row) -> RowResult:
-        """Has a row brought to its result.
+        """Has a row brought to its result, and answers its calls meanwhile.
 
         Raises:
             WorkerGone: the worker has ended first.
             GptflowError: what concerns the run.
         """
-        future: asyncio.Future[RowResult] = asyncio.get_running_loop().create_future()
-        self._rows[row.position] = row, future
+        inbox = self._rows[row.position] = Inbox()
         self._outbox.post(said.TakeRow(row.position, row.record, row.key, row.ordinal, row.raw))
-        return await future
+        try:
+            while True:
+                message = await inbox.next()
+                match message:
+                    case said.RowEnd():
+                        return _result(row, message)
+                    case said.RowBack():
+                        raise pickle.loads(message.error)  # noqa: S301  # from our own worker
+                    case _:
+                        await self._answer(message)
+        finally:
+            del self._rows[row.position]
 
     def take(self, batch: bytes) -> None:
         """Takes a batch of the worker's messages."""
@@ -123,13 +138,11 @@ class Hand:
         gone = WorkerGone(how)
         if not self.ready.done():
             self.ready.set_exception(gone)
-        for errand in list(self._errands.values()):
+        for errand in self._errands.values():
             if errand.outcome is not None and not errand.outcome.done():
                 errand.outcome.set_exception(SenderLost(how))
-        for _, future in self._rows.values():
-            if not future.done():
-                future.set_exception(gone)
-        self._rows.clear()
+        for inbox in self._rows.values():
+            inbox.fail(gone)
 
     async def close(self) -> None:
         """Lets the worker end. Calls on the wire are broken off."""
@@ -146,33 +159,20 @@ class Hand:
 
     def _take(self, message: Any) -> None:
         match message:
-            case said.AskFor():
+            case said.AskFor(is_beside=True):
                 task = asyncio.create_task(self._answer(message))
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
             case said.Answered() | said.Responded() | said.Faulted():
                 self._take_outcome(message)
-            case said.RowEnd():
-                self._take_result(message)
-            case said.RowBack():
-                _, future = self._rows.pop(message.position)
-                if not future.done():
-                    future.set_exception(pickle.loads(message.error))  # noqa: S301  # our own worker
             case said.Ready():
                 self.ready.set_result(None)
             case said.Unfit():
                 self.ready.set_exception(pickle.loads(message.error))  # noqa: S301  # as above
-
-    def _take_result(self, end: said.RowEnd) -> None:
-        row, future = self._rows.pop(end.position)
-        if future.done():
-            return
-        status = RowStatus.DONE if end.failure is None else RowStatus.FAILED
-        future.set_result(
-            RowResult(
-                end.position, status, row.raw, end.fields, end.failure, end.calls, end.truncated
-            )
-        )
+            case _:
+                inbox = self._rows.get(message.position)
+                if inbox is not None:  # else its lane was cancelled
+                    inbox.put(message)
 
     def _take_outcome(self, message: Any) -> None:
         errand = self._errands[message.call]
@@ -192,7 +192,11 @@ class Hand:
             errand.outcome.set_result(outcome)
 
     async def _answer(self, asked: said.AskFor) -> None:
-        """Answers a call of the worker's: what is found is sent, else it is told to ask."""
+        """Answers a call of the worker's: what is found is sent, else it is told to ask.
+
+        Returns when a new reply is on disk. The worker has gone on with it by then: what it says of
+        that row is heard later.
+        """
         errand = self._errands[asked.call] = _Errand(asked.call)
         try:
             answer = await self._desk.answer(
@@ -204,17 +208,16 @@ class Hand:
             truncated = failed.reply is not None and failed.reply.truncated
             self._outbox.post(said.NoReply(asked.call, failed.failure, truncated))
         except SenderLost:
-            pass  # nobody is there to be told
+            pass  # the row is told of it, too
         except GptflowError as error:
             self._outbox.post(said.Raise(asked.call, pickled(error)))
         except Exception as bug:  # noqa: BLE001  # it is the row's, which fails by it
             self._outbox.post(said.Raise(asked.call, pickled(bug)))
         else:
-            reply = answer.reply
-            if reply is not None and reply.body is errand.body:
-                self._outbox.post(said.Kept(asked.call, reply.key_name))
-            else:
+            if answer.reply is None or answer.reply.body is not errand.body:
                 self._outbox.post(said.Found(asked.call, answer.body))
+            elif asked.is_beside:
+                self._outbox.post(said.Kept(asked.call))
         finally:
             del self._errands[asked.call]
 
@@ -240,11 +243,11 @@ class Hand:
             said.KnowKey(
                 number=number,
                 name=key.name,
-                api_key=key.api_key.reveal() if self._tells_keys else None,
+                api_key=key.api_key.reveal() if self._orders.tells_keys else None,
                 base_url=key.base_url,
                 organization=key.organization,
                 headers=[(name, value.reveal()) for name, value in key.headers]
-                if self._tells_keys
+                if self._orders.tells_keys
                 else [],
                 timeout_s=key.timeout_s,
             )
@@ -274,6 +277,13 @@ class Hand:
             rest.timeout_s,
             asked.prompt_tokens,
         )
+
+
+def _result(row: Row, end: said.RowEnd) -> RowResult:
+    status = RowStatus.DONE if end.failure is None else RowStatus.FAILED
+    return RowResult(
+        row.position, status, row.raw, end.fields, end.failure, end.calls, end.truncated
+    )
 
 
 def _reply(answered: said.Answered) -> Reply:

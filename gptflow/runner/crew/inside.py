@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -60,23 +61,31 @@ class AwayDesk:
         if waiting is not None and not waiting.done():
             waiting.set_result(message)
 
-    async def reply(self, call: Call, prefer: str | None) -> Reply:
-        """As the desk's own: the reply, which is on disk then."""
+    async def reply(self, position: int, call: Call, prefer: str | None) -> Reply:
+        """The reply to a call of a row.
+
+        One that is part of the row's conversation is on its way to the disk when this returns, and
+        what the row says next is heard when it is there; any other is there.
+        """
         try:
             body = wire.encode(call)
         except UnicodeEncodeError:
             message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
             raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
-        number = next(self._numbers)
-        last: Reply | None = None
-        answer = await self._said(number, self._question(number, call, prefer))
+        question = self._question(position, call, prefer)
+        number, last = question.call, None
+        answer = await self._said(number, question)
         while isinstance(answer, said.SendCall):
-            outcome = await self._client.send(self.keys[answer.key], call.endpoint, body)
+            key = self.keys[answer.key]
+            outcome = await self._client.send(key, call.endpoint, body)
             last, told = _told(number, outcome)
+            if last is not None and not question.is_beside:
+                self._outbox.post(told)
+                return _from_key(last, key.name)
             answer = await self._said(number, told)
         match answer:
             case said.Kept() if last is not None:
-                return _from_key(last, answer.key_name)
+                return last
             case said.Found():
                 return stored_reply(call, answer.body)
             case said.NoReply():
@@ -91,7 +100,7 @@ class AwayDesk:
         self._outbox.post(message)
         return await waiting
 
-    def _question(self, number: int, call: Call, prefer: str | None) -> said.AskFor:
+    def _question(self, position: int, call: Call, prefer: str | None) -> said.AskFor:
         step = self._steps.get(call.step)
         usual = (
             step is not None
@@ -105,7 +114,9 @@ class AwayDesk:
             unusual = said.Unusual(call.model, call.params, call.endpoint, call.timeout_s, messages)
             rest = said.encoded(unusual)
         tokens = estimate_tokens(call.messages)
-        return said.AskFor(number, call.key, call.step, tokens, prefer, rest)
+        return said.AskFor(
+            next(self._numbers), position, not usual, call.key, call.step, tokens, prefer, rest
+        )
 
 
 class _Inside:
@@ -115,7 +126,7 @@ class _Inside:
         self._desk = desk
         self._outbox = outbox
         self._own_key = own_key
-        self._talk = Talk(plan, desk.reply)
+        self._plan = plan
         self._rows: set[asyncio.Task[None]] = set()
 
     def take(self, message: Any) -> bool:
@@ -145,7 +156,8 @@ class _Inside:
         try:
             columns = parse_object(taken.raw, ("the source", position + 1))
             row = Row(position, taken.record, taken.key, taken.ordinal, taken.raw, columns)
-            result = await self._talk.converse(row)
+            talk = Talk(self._plan, partial(self._desk.reply, position))
+            result = await talk.converse(row)
         except GptflowError as error:
             self._outbox.post(said.RowBack(position, pickled(error)))
             return

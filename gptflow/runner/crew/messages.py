@@ -3,7 +3,8 @@
 The run decides and a worker does: it renders prompts, sends requests with the key that it is told,
 reads replies, extracts fields. Of a question the run learns its call key and its size, of a reply
 all that the store keeps. What a worker has said is not said again: it keeps the row's messages and
-the reply that came.
+the reply that came, and goes on with it at once. The run hears of what follows when it has brought
+that reply to the disk.
 """
 
 from __future__ import annotations
@@ -72,10 +73,9 @@ class Found(msgspec.Struct, frozen=True, tag=4, array_like=True, gc=False):
 
 
 class Kept(msgspec.Struct, frozen=True, tag=5, array_like=True, gc=False):
-    """The reply that the worker has told of last for this call is on disk."""
+    """The reply that came is on disk. Said of calls that are beside a conversation alone."""
 
     call: int
-    key_name: str
 
 
 class NoReply(msgspec.Struct, frozen=True, tag=6, array_like=True):
@@ -118,6 +118,11 @@ class AskFor(msgspec.Struct, frozen=True, tag=2, array_like=True, gc=False):
 
     call: int
     """A number for it, of this worker."""
+    position: int
+    """Of the row."""
+    is_beside: bool
+    """Whether it is not part of the row's conversation, in which one call follows the other: a
+    function of the user's asks what it likes, when it likes."""
     key: bytes
     """The call key."""
     step: str

@@ -53,12 +53,15 @@ async def crew(
         yield Crew(Talk(plan, desk.reply).converse)
         return
     keys = tuple(key.name for key in server.config.keys)
-    orders = Orders(plan, _begin(prepared, server), keys)
+    tells_keys = parallelism.mode != "ray" or parallelism.ray.config is None
+    orders = Orders(plan, _begin(prepared, server), keys, tells_keys)
     workers = min(_workers(parallelism), rows)
     async with (
         _closing(mode),
         Foreman(mode, workers, orders, desk, say) as foreman,
     ):
+        if isinstance(mode, RayMode):
+            mode.on_busy = foreman.grow
         yield Crew(foreman.converse, foreman.drain)
 
 
@@ -77,7 +80,7 @@ def _mode(parallelism: ParallelismSpec, say: Callable[[str], object]) -> Mode | 
     """Where the workers live; None for this event loop."""
     match parallelism.mode:
         case "ray":
-            return RayMode(parallelism.ray, _most(parallelism), say)
+            return RayMode(parallelism.ray, _range(parallelism), say)
         case "thread":
             return Threads()
         case "process":
@@ -94,9 +97,9 @@ async def _closing(mode: Mode) -> AsyncIterator[None]:
         await mode.close()
 
 
-def _most(parallelism: ParallelismSpec) -> int:
+def _range(parallelism: ParallelismSpec) -> int | WorkersRange:
     wanted = parallelism.workers
-    return wanted.max if isinstance(wanted, WorkersRange) else _workers(parallelism)
+    return wanted if isinstance(wanted, WorkersRange) else _workers(parallelism)
 
 
 def _workers(parallelism: ParallelismSpec) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -12,11 +11,14 @@ from gptflow.errors import MissingExtra, RunStopped, UsageError
 from gptflow.runner.crew.link import Link
 from gptflow.runner.modes.ray_child import RayChild
 from gptflow.runner.modes.ray_frames import Frame, Kind, Size
-from gptflow.spec.parallelism import RaySpec
+from gptflow.spec.parallelism import RaySpec, WorkersRange
 
 CLOSE_S = 10.0
 PLACE_S = 10.0
 """After so long without a place for a worker a person wants to know."""
+
+BUSY_FOR_S = 6.0
+"""Three times the time in which an actor finds out that it is busy."""
 
 OnBatch = Callable[[bytes], object]
 OnLost = Callable[[str], object]
@@ -35,6 +37,8 @@ class RayLink:
         self._ended = asyncio.Event()
         self.hear = hear
         self.placed = False
+        self.busy_until = 0.0
+        """By the loop's clock; of one that has no place yet, never."""
 
     def send(self, batch: bytes) -> None:
         """Sends a batch. Never waits; is ignored where the worker has gone."""
@@ -66,17 +70,19 @@ class RayMode:
 
     title = "Ray actor"
 
-    def __init__(self, spec: RaySpec, cpus: int, say: Callable[[str], object]) -> None:
+    def __init__(
+        self, spec: RaySpec, workers: int | WorkersRange, say: Callable[[str], object]
+    ) -> None:
         """Prepares it; nothing is started yet.
 
         Args:
             spec: which cluster; where it names none, RAY_ADDRESS counts.
-            cpus: of a cluster on this machine; each actor takes one.
+            workers: how many there are, or may be. Each takes one processor of the cluster.
             say: is told, for a person, when workers wait for a place.
         """
-        self._address = spec.address or os.environ.get("RAY_ADDRESS") or None
-        self._keys_path = spec.config
-        self._cpus = cpus
+        self._spec = spec
+        self._most = workers.max if isinstance(workers, WorkersRange) else workers
+        self._grows = isinstance(workers, WorkersRange)
         self._say = say
         self._child: RayChild | None = None
         self._leaving: list[asyncio.Future[None]] = []
@@ -85,6 +91,8 @@ class RayMode:
         self._links: dict[int, RayLink] = {}
         self._lines = 0
         self._alarm: asyncio.TimerHandle | None = None
+        self.on_busy: Callable[[int], object] = lambda _: None
+        """Called where so many workers more would have something to do."""
         self.size = Size(0, 0)
         """What the cluster had when it was joined."""
 
@@ -125,7 +133,7 @@ class RayMode:
             raise MissingExtra("mode ray", "ray")
         child = RayChild(self._heed, self._lose)
         try:
-            self.size = await child.join(self._address, self._cpus, self._keys_path)
+            self.size = await child.join(self._spec, self._most, grows=self._grows)
         except UsageError as error:
             if not self._leaving:
                 raise
@@ -142,6 +150,9 @@ class RayMode:
                 link.hear(frame.body)
             case Kind.PLACED:
                 link.placed = True
+            case Kind.BUSY:
+                link.busy_until = asyncio.get_running_loop().time() + BUSY_FOR_S
+                self._grow()
             case Kind.ENDED:
                 del self._links[frame.line]
                 link.end(frame.body.decode())
@@ -154,6 +165,16 @@ class RayMode:
         links, self._links = self._links, {}
         for link in links.values():
             link.end(why)
+
+    def _grow(self) -> None:
+        """Has workers added where all are busy, as many as there are, and waits for their places.
+
+        A worker that waits for its place is what makes Ray's autoscaler add a node.
+        """
+        now = asyncio.get_running_loop().time()
+        few = len(self._links)
+        if few < self._most and all(link.busy_until > now for link in self._links.values()):
+            self.on_busy(min(few, self._most - few))
 
     def _tell(self) -> None:
         self._alarm = None

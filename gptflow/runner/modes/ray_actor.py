@@ -15,6 +15,10 @@ from gptflow.runner.crew.inside import work
 from gptflow.runner.crew.mailbox import Mailbox
 from gptflow.runner.modes.ray_stream import Stream
 
+BUSY_S = 2.0
+BUSY_SHARE = 0.7
+"""Of one processor. More than one is of little use to a worker."""
+
 
 class Actor:
     """What Ray makes of a worker. Its methods are called by `ray_driver` alone.
@@ -50,6 +54,14 @@ class Actor:
         if piece is None and self._life is not None:
             await self._life
         return piece
+
+    async def busy(self) -> None:
+        """Comes back when the worker has used most of a processor for a while."""
+        share = 0.0
+        while share < BUSY_SHARE:
+            used_s, began_s = time.process_time(), time.monotonic()
+            await asyncio.sleep(BUSY_S)
+            share = (time.process_time() - used_s) / (time.monotonic() - began_s)
 
     async def close(self) -> None:
         """Nothing more will come for the worker."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from gptflow.runner.modes.ray_frames import (
     decoded,
     encoded,
 )
+from gptflow.spec.parallelism import RaySpec
 
 JOIN_S = 60.0
 """For a cluster to answer. Where nobody listens, that is told sooner (`ray_cluster.REACH_S`)."""
@@ -60,16 +62,17 @@ class RayChild:
         """Sends a frame. Never waits; is ignored where the process has ended."""
         self._frames.send(encoded(frame))
 
-    async def join(self, address: str | None, cpus: int, keys_path: str | None) -> Size:
+    async def join(self, spec: RaySpec, cpus: int, *, grows: bool) -> Size:
         """Starts the process, and waits until it has joined the cluster, or begun one here.
 
         Raises:
             UsageError: there is no such cluster, or its nodes have another gptflow.
         """
+        address = spec.address or os.environ.get("RAY_ADDRESS") or None
         place = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         try:
             await self._start()
-            wanted = Wanted(address, cpus, self._folder.name, keys_path)
+            wanted = Wanted(address, cpus, self._folder.name, spec.config, grows)
             self.post(Frame(Kind.JOIN, body=msgspec.json.encode(wanted)))
             return await asyncio.wait_for(self._joined, JOIN_S if address else BEGIN_S)
         except TimeoutError:

@@ -46,6 +46,8 @@ class Cluster:
         """None: it lives on this machine, and ends with this process."""
         self.keys_path = wanted.keys_path
         """Where its nodes have the keys."""
+        self.grows = wanted.grows
+        """Whether workers are to be added when all are busy."""
 
     @classmethod
     def join(cls, wanted: Wanted) -> Cluster:

@@ -83,12 +83,13 @@ class Remote:
             self._tell(Frame(Kind.ENDED, self._line, how.encode()))
 
     async def _both_ways(self, actor: Any) -> None:
-        pushing, pulling = ways = [
+        pushing, pulling, _ = ways = [
             asyncio.ensure_future(self._push(actor)),
             asyncio.ensure_future(self._pull(actor)),
+            asyncio.ensure_future(self._watch(actor)),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([pushing, pulling], return_when=asyncio.FIRST_COMPLETED)
             if not pulling.done():
                 pushing.result()  # all was sent, the end included
             await pulling
@@ -102,6 +103,11 @@ class Remote:
         while (piece := await self._outgoing.piece(self._spacing_s())) is not None:
             await actor.push.remote(piece)
         await actor.close.remote()
+
+    async def _watch(self, actor: Any) -> None:
+        while self._cluster.grows:
+            await actor.busy.remote()
+            self._tell(Frame(Kind.BUSY, self._line))
 
     async def _pull(self, actor: Any) -> None:
         while (piece := await actor.pull.remote(self._spacing_s())) is not None:

@@ -28,6 +28,8 @@ class Kind(IntEnum):
     """From the run: nothing more will come for it."""
     ENDED = 8
     """To the run: it has ended; the body says how."""
+    BUSY = 9
+    """To the run: it has most of a processor to itself, and uses it."""
 
 
 class Frame(NamedTuple):
@@ -49,6 +51,8 @@ class Wanted(msgspec.Struct, frozen=True):
     """For what a cluster on this machine writes."""
     keys_path: str | None
     """The keys' file as each node has it, if it is to be read there."""
+    grows: bool
+    """Whether the run wants to know when workers are busy."""
 
 
 class Size(msgspec.Struct, frozen=True):
