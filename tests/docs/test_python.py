@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs.conftest import Page
+from tests.own_python import forgotten_afterwards
 from tests.project import Project, serving
 
 REPLIES = [
@@ -24,6 +26,12 @@ MORE = """
     extract: {quote: {python: "hooks:quoted"}}
     on_invalid: {then: keep}
 """
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path) -> Iterator[None]:
+    with forgotten_afterwards(tmp_path):
+        yield
 
 
 @pytest.fixture

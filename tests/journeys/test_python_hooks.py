@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.own_python import forgotten_afterwards
 from tests.project import Project
 
 HOOKS = '''\
@@ -50,16 +53,19 @@ steps:
   - {name: later, when: checked, python: "own_hooks:later", fields: [later]}
 output: {path: out/labels.jsonl}
 """
+ITS_OWN: dict[str, Any] = {"stdin": subprocess.DEVNULL}
+"""For a command that is to have a process of its own."""
 PYTHON = ("--allow-python", "--python-path", "lib")
 
 
 @pytest.fixture
-def folder(project: Project) -> Project:
+def folder(project: Project) -> Iterator[Project]:
     """A project with SPEC, and HOOKS in the folder lib."""
     project.write("spec.yaml", SPEC)
     project.write("lib/own_hooks.py", HOOKS)
     project.write_rows([{"id": 1, "text": "good|not bad"}, {"id": 2, "text": ""}])
-    return project
+    with forgotten_afterwards(project.folder):
+        yield project
 
 
 def run(project: Project, *arguments: str, code: int = 0) -> dict[str, Any]:
@@ -169,7 +175,7 @@ def test_neither_the_spec_s_folder_nor_the_working_directory_is_looked_in(
     folder.write(place, HOOKS)
     folder.write("specs/spec.yaml", SPEC.replace("reviews.jsonl", "../reviews.jsonl"))
     for spec in ("spec.yaml", "specs/spec.yaml"):
-        told = folder.gptflow("validate", spec, "--allow-python", code=2)
+        told = folder.gptflow("validate", spec, "--allow-python", code=2, **ITS_OWN)
         assert "there is no Python module 'own_hooks' (own_hooks:split)" in told
         assert "--python-path DIR names the folder that it is in" in told
 
@@ -178,7 +184,7 @@ def test_no_file_of_the_working_directory_stands_in_for_a_package(folder: Projec
     for name in ("rich", "openai", "msgspec", "uuid"):
         folder.write(f"{name}.py", "raise SystemExit('taken for another')")
         folder.write(f"lib/{name}.py", "raise SystemExit('taken for another')")
-    folder.gptflow("validate", "spec.yaml", *PYTHON)
+    folder.gptflow("validate", "spec.yaml", *PYTHON, **ITS_OWN)
 
 
 def test_only_a_folder_can_be_looked_in(folder: Project) -> None:

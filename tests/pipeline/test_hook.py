@@ -11,22 +11,21 @@ import pytest
 from gptflow.pipeline.hook import BadHook, Hook, HookFault, find_hook, load_hook
 from gptflow.pipeline.hook_file import PythonAccess
 from gptflow.spec.hook import Role
+from tests.own_python import forgotten_afterwards
 
 Write = Callable[[str], PythonAccess]
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+def write(tmp_path: Path) -> Iterator[Write]:
     """Writes the module `lib_of_test`; gives the access to its folder."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file of the same second is another
 
     def write(text: str) -> PythonAccess:
         (tmp_path / "lib_of_test.py").write_text(text)
         return PythonAccess.of(is_allowed=True, folders=[tmp_path])
 
-    yield write
-    sys.modules.pop("lib_of_test", None)
+    with forgotten_afterwards(tmp_path):
+        yield write
 
 
 def load(access: PythonAccess, role: Role = "step", name: str = "f") -> Hook:
@@ -160,7 +159,6 @@ def test_the_digest_hangs_on_the_file_and_on_that_of_the_function(
     imported = load(access)
     (tmp_path / "other_of_test.py").write_text("def f(row): return {'x': 4}")
     assert load(access).digest != imported.digest
-    del sys.modules["other_of_test"]
 
 
 def test_what_a_function_raises_is_told_with_its_type_text_and_line(write: Write) -> None:

@@ -17,6 +17,7 @@ from gptflow.pipeline.extract.invalid import TakesLong
 from gptflow.pipeline.hook_file import PythonAccess
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Call, FailureKind, Reply, Row, Usage
+from tests.own_python import forgotten_afterwards
 from tests.project import loaded
 
 SPEC = """
@@ -40,10 +41,8 @@ def two(row, wrapper): ...
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    yield tmp_path
-    sys.modules.pop("step_of_test", None)
+    with forgotten_afterwards(tmp_path):
+        yield tmp_path
 
 
 def plan(folder: Path, spec: str = SPEC, code: str = CODE) -> Plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import gptflow
 from gptflow.errors import GptflowError
 from gptflow.runner.summary import RunSummary
+from tests.own_python import forgotten_afterwards
 from tests.project import Project, serving
 
 HOOKS = """\
@@ -56,15 +56,12 @@ def project(
 ) -> Iterator[Project]:
     """A working directory with SPEC, and HOOKS in the folder lib."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    with serving(tmp_path, getattr(request, "param", SAYING)) as made:
+    scenario = getattr(request, "param", SAYING)
+    with forgotten_afterwards(tmp_path), serving(tmp_path, scenario) as made:
         made.write("spec.yaml", SPEC)
         made.write("lib/own_hooks.py", HOOKS.replace("BODY", "pass"))
         made.write_rows([{"id": 1, "text": "good|not bad"}])
         yield made
-    for name in ("own_hooks", "asks"):
-        sys.modules.pop(name, None)
 
 
 def run_here() -> RunSummary:
