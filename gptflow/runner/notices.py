@@ -162,7 +162,7 @@ def _opening(
     prepared: Prepared, beginning: Beginning, tally: Tally, foreseen: Forecast | None
 ) -> str:
     parts = [counted(tally.rows, "row"), counted(len(prepared.plan.steps), "step")]
-    parts.append(", ".join(prepared.plan.models))
+    parts += prepared.plan.models
     if prepared.config is not None:
         parts.append(counted(len(prepared.config.keys), "key"))
     lines = [", ".join(parts)]

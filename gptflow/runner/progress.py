@@ -123,7 +123,7 @@ def opening_lines(
     elif prepared.choice.local:
         parts.append(f"{prepared.choice.name.removeprefix('local:')} on this machine")
     elif prepared.config is not None:
-        parts += [", ".join(prepared.plan.models), counted(len(prepared.config.keys), "key")]
+        parts += [*prepared.plan.models, counted(len(prepared.config.keys), "key")]
     if prepared.spec.parallelism.mode != "async":
         parts.append(f"mode {prepared.spec.parallelism.mode}")
     lines = [f"{prepared.spec.name}: {', '.join(parts)}"]

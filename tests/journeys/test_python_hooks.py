@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gptflow
 from tests.own_python import forgotten_afterwards
 from tests.project import Project
 
@@ -185,6 +187,28 @@ def test_no_file_of_the_working_directory_stands_in_for_a_package(folder: Projec
         folder.write(f"{name}.py", "raise SystemExit('taken for another')")
         folder.write(f"lib/{name}.py", "raise SystemExit('taken for another')")
     folder.gptflow("validate", "spec.yaml", *PYTHON, **ITS_OWN)
+
+
+def test_a_preview_shows_the_rows_and_calls_what_cannot_ask(folder: Project) -> None:
+    said = folder.gptflow("preview", "spec.yaml", *PYTHON)
+    assert "row 2\n  step label: gpt-4o-mini temperature=0" in said
+    assert "Label not bad of 2 words, 2." in said
+    assert "then, in the same conversation: check, later" in said
+    asks = SPEC.replace("own_hooks:words", "own_hooks:check").replace("[checked,", "[checked_2,")
+    folder.write("spec.yaml", asks.replace("when: checked, ", ""))
+    said = folder.gptflow("preview", "spec.yaml", *PYTHON)
+    assert "step count: own_hooks:check is called, and asks what it wants" in said
+    assert folder.asked() == []
+
+
+def test_from_python_they_are_allowed_by_an_argument(folder: Project, tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    with pytest.raises(gptflow.SpecError, match="is Python code, which runs as you do"):
+        gptflow.load_spec(path)
+    spec = gptflow.load_spec(path, allow_python=True, python_path=[tmp_path / "lib"])
+    with pytest.raises(gptflow.SpecError, match="is Python code, which runs as you do"):
+        gptflow.run(spec)
+    assert folder.asked() == []
 
 
 def test_only_a_folder_can_be_looked_in(folder: Project) -> None:
