@@ -17,10 +17,12 @@ import pytest
 from gptflow.data.key import ledger_key
 from gptflow.data.replay import replay
 from gptflow.data.selection import Selection
+from gptflow.data.sinks.parquet import ParquetSink
 from gptflow.data.sources.files import FileSource, InputFile
 from gptflow.data.sources.source import open_files
 from gptflow.data.survey import Survey
 from gptflow.errors import DataError
+from gptflow.records import RowResult, RowStatus
 
 Write = Callable[..., FileSource]
 
@@ -218,6 +220,7 @@ def test_text_that_is_not_utf8_is_refused_with_its_row(write: Write) -> None:
         (pa.table({"b": [1]}), "b.parquet: there is no column 'a', which a.parquet has"),
         (pa.table({"a": [1], "b": [1]}), "b.parquet: the column 'b' is not in a.parquet"),
         (column(["1"]), "b.parquet: the column 'a' holds text, in a.parquet numbers"),
+        (column([None, [1]]), "b.parquet: the column 'a' holds lists, in a.parquet numbers"),
     ],
 )
 def test_files_of_different_tables_are_refused(write: Write, second: pa.Table, says: str) -> None:
@@ -225,6 +228,24 @@ def test_files_of_different_tables_are_refused(write: Write, second: pa.Table, s
         list(write(column([1]), second).records())
 
     assert str(caught.value).startswith(says)
+
+
+def test_files_whose_types_were_found_from_their_values_are_one_table(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{letter}.parquet" for letter in "abcd"]
+    values: list[list[Any]] = [[1, 2], [None, None], [{"k": 1}, "x"], [2.5, None]]
+    for path, column_values in zip(paths, values, strict=True):
+        with path.open("w+b") as stream:
+            sink = ParquetSink(stream, ["a"])
+            for value in column_values:
+                raw = json.dumps({"a": value}).encode()
+                sink.write(RowResult(0, RowStatus.DONE, raw))
+            sink.finish()
+
+    for order in (paths, paths[::-1], [paths[1], *paths]):
+        read = [
+            record.columns["a"] for record in FileSource(list(map(InputFile.of, order))).records()
+        ]
+        assert read == [value for path in order for value in values[paths.index(path)]]
 
 
 def test_files_may_differ_in_width_order_and_nulls(write: Write) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedReader
 from itertools import repeat
 from pathlib import Path
@@ -30,15 +31,34 @@ BATCH_BYTES = 1 << 22
 READ_BYTES = 1 << 16
 """Read at once, for each column. A whole row group, or even a column of it, may be gigabytes."""
 
-Table = dict[str, str | None]
-"""What a file's columns hold, by name."""
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What a file says of its columns."""
+
+    name: str
+    kinds: dict[str, str | None]
+    """What they hold, in words."""
+    metadata: Any
+    """The footer of the file."""
+
+    def holds_nothing(self, column: str) -> bool:
+        """Whether there is nothing but null in a column, as far as the footer tells."""
+        chunks = [
+            group.column(at)
+            for group in map(self.metadata.row_group, range(self.metadata.num_row_groups))
+            for at in range(group.num_columns)
+            if f"{group.column(at).path_in_schema}.".startswith(f"{column}.")
+        ]
+        counts = [(chunk.statistics and chunk.statistics.null_count, chunk) for chunk in chunks]
+        return all(nulls == chunk.num_values for nulls, chunk in counts)
 
 
 class ParquetWalk:
     """One walk over the Parquet files of a source, which have the columns of the first."""
 
     def __init__(self) -> None:
-        self._first: tuple[str, Table] | None = None
+        self._first: _Table | None = None
 
     def records(
         self, path: Path, name: str, first: int, wanted: Wanted
@@ -56,8 +76,8 @@ class ParquetWalk:
             DataError: the file cannot be read, holds what a row cannot, or other columns than the
                 first one.
         """
-        with _table(path, name) as table:
-            self._check(name, table.schema_arrow)
+        with _opened_table(path, name) as table:
+            self._check(name, table)
             walk = _FileWalk(table, name, first)
             for group in range(table.num_row_groups):
                 if wanted.next is None:
@@ -65,8 +85,8 @@ class ParquetWalk:
                 yield from walk.group(group, wanted)
             return first + int(table.metadata.num_rows)
 
-    def _check(self, name: str, schema: Any) -> None:
-        types = ArrowTypes()
+    def _check(self, name: str, table: Any) -> None:
+        types, schema = ArrowTypes(), table.schema_arrow
         for field in schema:
             if unfit := types.unfit(field.type):
                 raise DataError(
@@ -76,24 +96,32 @@ class ParquetWalk:
         if again := twice(schema.names):
             what = f"{name}: its rows are {again}"
             raise DataError(what, hint="every column needs a name of its own")
-        found = {field.name: types.word(field.type) for field in schema}
+        kinds = {field.name: types.word(field.type) for field in schema}
+        found = _Table(name, kinds, table.metadata)
         if self._first is None:
-            self._first = name, found
-        elif differs := _difference(found, *self._first):
+            self._first = found
+        elif differs := _difference(found, self._first):
             hint = "the files of a source are to be parts of one table"
             raise DataError(f"{name}: {differs}", hint=hint)
 
 
-def _difference(found: Table, first_name: str, first: Table) -> str | None:
+_OF_ANY_KIND = frozenset(("nothing", "JSON"))
+
+
+def _difference(found: _Table, first: _Table) -> str | None:
     """How a table differs from that of the first file; None where it is of the same kind."""
-    for name in first:
-        if name not in found:
-            return f"there is no column '{short(name)}', which {first_name} has"
-    for name, kind in found.items():
-        if name not in first:
-            return f"the column '{short(name)}' is not in {first_name}"
-        if "nothing" not in (kind, first[name]) and kind != first[name]:
-            return f"the column '{short(name)}' holds {kind}, in {first_name} {first[name]}"
+    for column in first.kinds:
+        if column not in found.kinds:
+            return f"there is no column '{short(column)}', which {first.name} has"
+    for column, kind in found.kinds.items():
+        if column not in first.kinds:
+            return f"the column '{short(column)}' is not in {first.name}"
+        known = first.kinds[column]
+        if kind == known or not _OF_ANY_KIND.isdisjoint((kind, known)):
+            continue
+        # A writer that guesses the types has guessed one for a column of nulls, too.
+        if not (found.holds_nothing(column) or first.holds_nothing(column)):
+            return f"the column '{short(column)}' holds {kind}, in {first.name} {known}"
     return None
 
 
@@ -171,7 +199,7 @@ def _unfit(place: tuple[str, int], name: str, values: ArrowValues, column: Any) 
 
 
 @contextmanager
-def _table(path: Path, name: str) -> Iterator[Any]:
+def _opened_table(path: Path, name: str) -> Iterator[Any]:
     """The file as pyarrow's ParquetFile; its footer has been read."""
     arrow = load_arrow()
     if path.suffix.lower() in PACKED:
