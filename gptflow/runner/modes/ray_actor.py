@@ -16,7 +16,7 @@ from gptflow.runner.crew.mailbox import Mailbox
 from gptflow.runner.modes.ray_stream import Stream
 
 BUSY_S = 2.0
-BUSY_SHARE = 0.7
+BUSY_SHARE = 0.5
 """Of one processor. More than one is of little use to a worker."""
 
 
@@ -56,7 +56,7 @@ class Actor:
         return piece
 
     async def busy(self) -> None:
-        """Comes back when the worker has used most of a processor for a while."""
+        """Comes back when the worker has used much of a processor for a while."""
         share = 0.0
         while share < BUSY_SHARE:
             used_s, began_s = time.process_time(), time.monotonic()

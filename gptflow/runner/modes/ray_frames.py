@@ -29,7 +29,7 @@ class Kind(IntEnum):
     ENDED = 8
     """To the run: it has ended; the body says how."""
     BUSY = 9
-    """To the run: it has most of a processor to itself, and uses it."""
+    """To the run: it uses much of a processor."""
 
 
 class Frame(NamedTuple):
