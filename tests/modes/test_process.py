@@ -175,7 +175,7 @@ def test_a_signal_lets_the_calls_in_flight_of_all_workers_come_back(project: Pro
 
 
 def test_a_worker_that_hangs_is_replaced(project: Project) -> None:
-    project.write("spec.yaml", SPEC + "limits: {timeout_s: 1}\n")
+    project.write("spec.yaml", SPEC + "limits: {timeout_s: 3}\n")
     run = project.start("run", "spec.yaml", "-q")
     wait_for(project, 40)
     stopped = workers_of(run.pid)[0]

@@ -32,6 +32,8 @@ _unusual = msgspec.msgpack.Decoder(said.Unusual)
 LATE_SHARE, LEAST_LATE_S = 0.25, 2.0
 """A worker that says nothing of a call so long after its deadline, as a share of that, hangs: it
 has the deadline too, and keeps it."""
+LEAST_SILENCE_S = 60.0
+"""The same for one that says nothing at all: a function of the user's may hold up its loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Hand:
         self._steps = {step.name: step for step in orders.plan.steps}
         self._link: Link | None = None
         self._is_gone = False
+        self._heard_at = 0.0
         self._outbox = Outbox(self._send)
         self._keys: dict[int, tuple[int, KeyEntry]] = {}
         """By the entry's identity: the caller has one object for each deadline."""
@@ -95,11 +98,15 @@ class Hand:
     def begin(self, link: Link) -> None:
         """Says the first word to the worker at the other end."""
         self._link = link
+        self._heard_at = asyncio.get_running_loop().time()
         link.send(said.encoded([self._orders.begin]))
 
     def is_silent(self) -> bool:
-        """Whether the worker says nothing of a call whose time is long over: it hangs."""
+        """Whether the worker hangs, as it seems; it is asked to say something by the next time."""
+        self._outbox.post(said.Ping())
         now = asyncio.get_running_loop().time()
+        if now - self._heard_at > max(LEAST_SILENCE_S, _late_at(self._orders.begin.timeout_s)):
+            return True
         return any(
             errand.outcome is not None and not errand.outcome.done() and errand.overdue_at < now
             for errand in self._errands.values()
@@ -129,6 +136,7 @@ class Hand:
 
     def take(self, batch: bytes) -> None:
         """Takes a batch of the worker's messages."""
+        self._heard_at = asyncio.get_running_loop().time()
         for message in said.for_run(batch):
             self._take(message)
 
@@ -165,6 +173,8 @@ class Hand:
                 task.add_done_callback(self._answering.discard)
             case said.Answered() | said.Responded() | said.Faulted():
                 self._take_outcome(message)
+            case said.Pong():
+                pass  # it was heard
             case said.Ready():
                 self.ready.set_result(None)
             case said.Unfit():
@@ -228,7 +238,7 @@ class Hand:
         loop = asyncio.get_running_loop()
         errand.outcome = loop.create_future()
         timeout_s = key.timeout_s or self._orders.begin.timeout_s
-        errand.overdue_at = loop.time() + timeout_s + max(LATE_SHARE * timeout_s, LEAST_LATE_S)
+        errand.overdue_at = loop.time() + _late_at(timeout_s)
         self._outbox.post(said.SendCall(errand.number, self._number(key)))
         return await errand.outcome
 
@@ -277,6 +287,11 @@ class Hand:
             rest.timeout_s,
             asked.prompt_tokens,
         )
+
+
+def _late_at(timeout_s: float) -> float:
+    """Seconds after which something with this deadline should have ended long ago."""
+    return timeout_s + max(LATE_SHARE * timeout_s, LEAST_LATE_S)
 
 
 def _result(row: Row, end: said.RowEnd) -> RowResult:

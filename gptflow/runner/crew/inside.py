@@ -138,6 +138,8 @@ class _Inside:
                 task.add_done_callback(self._rows.discard)
             case said.KnowKey():
                 self._desk.keys[message.number] = self._entry(message)
+            case said.Ping():
+                self._outbox.post(said.Pong())
             case said.Stop():
                 return False
             case _:

@@ -95,11 +95,15 @@ class Raise(msgspec.Struct, frozen=True, tag=7, array_like=True):
     """A GptflowError, pickled."""
 
 
+class Ping(msgspec.Struct, frozen=True, tag=9, array_like=True):
+    """Asks for a Pong."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag=8, array_like=True):
     """The last word to a worker."""
 
 
-ToWorker = Begin | TakeRow | KnowKey | SendCall | Found | Kept | NoReply | Raise | Stop
+ToWorker = Begin | TakeRow | KnowKey | SendCall | Found | Kept | NoReply | Raise | Ping | Stop
 
 
 class Ready(msgspec.Struct, frozen=True, tag=0, array_like=True):
@@ -197,7 +201,11 @@ class RowBack(msgspec.Struct, frozen=True, tag=7, array_like=True):
     error: bytes
 
 
-ToRun = Ready | Unfit | AskFor | Answered | Responded | Faulted | RowEnd | RowBack
+class Pong(msgspec.Struct, frozen=True, tag=8, array_like=True):
+    """The worker's event loop is alive."""
+
+
+ToRun = Ready | Unfit | AskFor | Answered | Responded | Faulted | RowEnd | RowBack | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(list[ToWorker])
