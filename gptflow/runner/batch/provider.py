@@ -102,7 +102,8 @@ class Provider:
 
     async def resume(self, records: list[BatchRecord], run_id: int) -> None:
         """Takes up what earlier processes have left. Foreign files that never left are dropped."""
-        self._spool.tidy({record.token for record in records})
+        running = BatchStatus.RUNNING
+        self._spool.tidy({one.token for one in records if one.status is not running})
         for record in records:
             flight = Flight(record, is_resumed=True)
             sealed = (record.token, record.size_bytes, record.digest)

@@ -42,7 +42,6 @@ def finish(scene: Scene) -> None:
 
 
 def test_a_run_killed_on_the_way_to_the_provider_makes_each_batch_once(scene: Scene) -> None:
-    scene.kill_at(f"before {BOOK}:_insert #2", *COMMAND)  # a file is written, and not noted
     scene.kill_at(f"before {API}:_text", *COMMAND)  # the upload came back, and was not noted
     scene.kill_at(f"before {API}:_state #2", *COMMAND)  # nor was the second batch
     finish(scene)
