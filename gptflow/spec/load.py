@@ -75,8 +75,11 @@ def read_spec(
     data = data_of(tree)
     has_secrets = may_hold_secrets((sheet.text, *written.changes))
     if has_secrets:
+        plain, unread = problems, "\n".join((sheet.text, *written.changes))
         written = written.veiled()
         tree, problems = written.read()
+        if len(problems) < len(plain):  # such as a tag, which was veiled with the secret behind it
+            problems = veiled_problems(plain, unread)
     origin = written.origin(Path(path), tree)
     expanded = expand(data, os.environ if environ is None else environ)
     draft = _checked(expanded, origin)

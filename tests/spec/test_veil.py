@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -270,6 +270,7 @@ styles = st.sampled_from(["{}", "'{}'", '"{}"', "|-\n      {}", ">-\n      {}"])
 
 
 @given(before=texts, after=texts, style=styles)
+@example(before="!", after="", style="{}")  # a tag in YAML, with nothing behind it
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 def test_no_secret_is_shown_whatever_is_in_it(
     before: str, after: str, style: str, minimal: str
