@@ -199,5 +199,6 @@ def _unreachable(address: str, said: str) -> GptflowError:
     return UsageError(
         f"the Ray cluster at {address} cannot be reached: {said}",
         hint="compare parallelism.ray.address and RAY_ADDRESS with what `ray status` says on its "
-        "head node; from a machine outside of it the address is ray://HEAD:10001",
+        "head node; from a machine outside of it the address is ray://HEAD:10001. A cluster with a "
+        "token wants RAY_AUTH_MODE=token and the token: docs/ray.md",
     )
