@@ -12,22 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from gptflow.engine.attempt import FaultKind, Response, TransportFault
 from gptflow.engine.caller import Outcome
 from gptflow.engine.config import KeyEntry
 from gptflow.errors import CallFailed, GptflowError
 from gptflow.pipeline.plan import Plan
-from gptflow.records import Call, Reply, Row, RowResult, RowStatus, Usage
+from gptflow.records import Row, RowResult
 from gptflow.runner.crew import messages as said
 from gptflow.runner.crew.inbox import Inbox
 from gptflow.runner.crew.inside import pickled
 from gptflow.runner.crew.link import Link
 from gptflow.runner.crew.outbox import Outbox
+from gptflow.runner.crew.reading import call_of, outcome_of, result_of, told_key
 from gptflow.runner.desk import Desk, SenderLost
-
-_unusual = msgspec.msgpack.Decoder(said.Unusual)
 
 LATE_SHARE, LEAST_LATE_S = 0.25, 2.0
 """A worker that says nothing of a call so long after its deadline, as a share of that, hangs: it
@@ -126,7 +122,7 @@ class Hand:
                 message = await inbox.next()
                 match message:
                     case said.RowEnd():
-                        return _result(row, message)
+                        return result_of(row, message)
                     case said.RowBack():
                         raise pickle.loads(message.error)  # noqa: S301  # from our own worker
                     case _:
@@ -184,22 +180,13 @@ class Hand:
                 if inbox is not None:  # else its lane was cancelled
                     inbox.put(message)
 
-    def _take_outcome(self, message: Any) -> None:
-        errand = self._errands[message.call]
-        outcome: Outcome
-        match message:
-            case said.Answered():
-                errand.body = message.body
-                outcome = Response(200, message.headers, message.body, _reply(message))
-            case said.Responded():
-                outcome = Response(message.status, message.headers, message.body)
-            case _:
-                kind = FaultKind(message.kind)
-                outcome = TransportFault(
-                    kind, message.message, message.hint, was_stopped=message.was_stopped
-                )
-        if errand.outcome is not None and not errand.outcome.done():
-            errand.outcome.set_result(outcome)
+    def _take_outcome(self, message: said.Answered | said.Responded | said.Faulted) -> None:
+        errand = self._errands.get(message.call)
+        if errand is None or errand.outcome is None or errand.outcome.done():
+            return  # its lane was cancelled
+        if isinstance(message, said.Answered):
+            errand.body = message.body
+        errand.outcome.set_result(outcome_of(message))
 
     async def _answer(self, asked: said.AskFor) -> None:
         """Answers a call of the worker's: what is found is sent, else it is told to ask.
@@ -210,7 +197,7 @@ class Hand:
         errand = self._errands[asked.call] = _Errand(asked.call)
         try:
             answer = await self._desk.answer(
-                self._call(asked),
+                call_of(asked, self._steps),
                 prefer=asked.prefer or self._first_key,
                 send=partial(self._have_sent, errand),
             )
@@ -249,58 +236,10 @@ class Hand:
             return known[0]
         number = len(self._keys)
         self._keys[id(key)] = number, key
-        self._outbox.post(
-            said.KnowKey(
-                number=number,
-                name=key.name,
-                api_key=key.api_key.reveal() if self._orders.tells_keys else None,
-                base_url=key.base_url,
-                organization=key.organization,
-                headers=[(name, value.reveal()) for name, value in key.headers]
-                if self._orders.tells_keys
-                else [],
-                timeout_s=key.timeout_s,
-            )
-        )
+        self._outbox.post(told_key(number, key, tells_secrets=self._orders.tells_keys))
         return number
-
-    def _call(self, asked: said.AskFor) -> Call:
-        """The call, as far as the run has to know it."""
-        step = self._steps.get(asked.step)
-        if asked.rest is None and step is not None:
-            return Call(
-                asked.key,
-                asked.step,
-                step.model,
-                [],
-                step.params,
-                prompt_tokens=asked.prompt_tokens,
-            )
-        rest = _unusual.decode(asked.rest or b"")
-        return Call(
-            asked.key,
-            asked.step,
-            rest.model,
-            rest.messages,
-            rest.params,
-            rest.endpoint,
-            rest.timeout_s,
-            asked.prompt_tokens,
-        )
 
 
 def _late_at(timeout_s: float) -> float:
     """Seconds after which something with this deadline should have ended long ago."""
     return timeout_s + max(LATE_SHARE * timeout_s, LEAST_LATE_S)
-
-
-def _result(row: Row, end: said.RowEnd) -> RowResult:
-    status = RowStatus.DONE if end.failure is None else RowStatus.FAILED
-    return RowResult(
-        row.position, status, row.raw, end.fields, end.failure, end.calls, end.truncated
-    )
-
-
-def _reply(answered: said.Answered) -> Reply:
-    usage = Usage(answered.prompt_tokens, answered.completion_tokens, answered.cached_tokens)
-    return Reply(answered.text, answered.finish_reason, usage, answered.model, answered.body)
