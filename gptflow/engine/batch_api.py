@@ -145,7 +145,7 @@ class BatchApi:
             raise ApiRefused(judged(self.key, route))
         api = self._api(route)
         try:
-            async with asyncio.timeout(route.whole_s if whole else None), _outcomes(route):
+            async with _outcomes(route), asyncio.timeout(route.whole_s if whole else None):
                 return await ask(api)
         except _Outcome as outcome:
             raise ApiRefused(judged(self.key, outcome.value)) from None

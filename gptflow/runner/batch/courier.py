@@ -128,6 +128,7 @@ class Courier:
             await self.give_up(flight)
         else:
             await self._note(flight, BatchStatus.WRITTEN, key_name="", file_id="")
+            flight.is_resumed = True  # its file may be removed already
 
     async def give_up(self, flight: Flight) -> None:
         """Its calls are no longer on their way."""

@@ -53,6 +53,8 @@ class Flights:
         self.landed = 0
         """Batches that have ended in this process."""
         self.landed_calls = 0
+        self.landings = 0
+        """Batches that are not on their way any more, the lost ones counted too."""
         self.on_landed: Callable[[Flight], None] = lambda _: None
         """Called when a batch is not on its way any more."""
         self.stopped: RunStopped | None = None
@@ -72,6 +74,7 @@ class Flights:
         """It is not on its way any more."""
         self._by_id.pop(flight.record.batch_id, None)
         self.release(flight)
+        self.landings += 1
         if not is_lost:
             self.landed += 1
             self.landed_calls += flight.record.calls

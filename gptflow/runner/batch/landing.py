@@ -153,6 +153,8 @@ class Landing:
             except ApiRefused as refused:
                 reason = refused.verdict
                 continue
+            except OSError as error:
+                raise self._spool.failed(path, error) from error
             await self._harvest.bring_in(flight, path)
             self._spool.remove(f"{record.token}.{file_id}")
             return

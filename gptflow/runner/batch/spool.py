@@ -85,7 +85,7 @@ class Spool:
         try:
             growing.file.write(line)
         except OSError as error:
-            raise self._failed(growing.token, error) from error
+            raise self.failed(self.path(growing.token), error) from error
         growing.digest.update(line)
         growing.calls.append(BatchCall(call.key, call.step, tokens))
         growing.keys.add(call.key)
@@ -154,7 +154,7 @@ class Spool:
             self._folder.mkdir(parents=True, exist_ok=True)
             file = self.path(token).open("wb")
         except OSError as error:
-            raise self._failed(token, error) from error
+            raise self.failed(self.path(token), error) from error
         growing = _Growing(token, file, blake2b(digest_size=_DIGEST_BYTES))
         self._growing[kind] = growing
         return growing
@@ -164,7 +164,7 @@ class Spool:
         try:
             growing.file.close()
         except OSError as error:
-            raise self._failed(growing.token, error) from error
+            raise self.failed(self.path(growing.token), error) from error
         self._handed[growing.token] = growing.keys
         return Sealed(
             growing.token,
@@ -176,8 +176,10 @@ class Spool:
             growing.usd,
         )
 
-    def _failed(self, token: str, error: OSError) -> StoreError:
+    @staticmethod
+    def failed(path: Path, error: OSError) -> StoreError:
+        """What a person is told of a file that cannot be written."""
         return StoreError(
-            f"{self.path(token)}: cannot be written: {error.strerror or error}",
+            f"{path}: cannot be written: {error.strerror or error}",
             hint="make room beside the store, or move it with --store; the same command goes on",
         )

@@ -184,7 +184,9 @@ class BatchRun:
                 work.purse.reserve(flight.usd, flight.record.calls)
 
     async def _rounds(self) -> None:
+        flights = self._provider.flights
         while not self._is_leaving:
+            landings = flights.landings
             await self._go_through_rows()
             if self._is_leaving:
                 return
@@ -192,11 +194,12 @@ class BatchRun:
             await asyncio.to_thread(self._book.forget_faults, self._work.run.run_id)
             if not self._asker.deferred:
                 return
-            if not self._asker.added and self._provider.is_idle:
+            is_stuck = not self._asker.added and self._provider.is_idle
+            if is_stuck and flights.landings == landings:
                 raise self._asker.why_stuck()
             if not self._work.wait:
                 await self._submit_and_look()
-            await self._provider.flights.until(lambda: self._provider.is_idle)
+            await flights.until(lambda: self._provider.is_idle)
 
     async def _submit_and_look(self) -> None:
         """Leaves, unless all that the rows wait for has come by now.
