@@ -34,6 +34,8 @@ BEGIN_S = 90.0
 """For one to begin on this machine."""
 LEAVE_S = 15.0
 _TOLD_CHARACTERS = 300
+_NOTICE = "Token authentication is enabled"
+"""What Ray says to everybody: it is no reason."""
 
 _PROGRAM = """\
 import sys
@@ -118,13 +120,15 @@ class RayChild:
         if self._joined.done():
             self._on_end(how)
         else:
-            self._joined.set_exception(UsageError(f"Ray cannot be used{self._last_words()}"))
+            how = f"the process that speaks with Ray has ended{self._last_words()}"
+            self._joined.set_exception(UsageError(how))
 
     def _last_words(self) -> str:
         """What Ray wrote last: it gives its reasons there."""
         with suppress(OSError):
-            lines = self._log.read_text(errors="replace").strip().split("\n")
-            return f": {lines[-1][:_TOLD_CHARACTERS]}" if lines[-1] else ""
+            lines = self._log.read_text(errors="replace").split("\n")
+            told = [line for line in lines if line.strip() and _NOTICE not in line]
+            return f": {told[-1][:_TOLD_CHARACTERS]}" if told else ""
         return ""
 
 

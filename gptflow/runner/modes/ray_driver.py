@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -154,7 +155,8 @@ async def serve(line: socket.socket) -> None:
     if first is None:
         return
     try:
-        cluster = Cluster.join(msgspec.json.decode(decoded(first).body, type=Wanted))
+        wanted = msgspec.json.decode(decoded(first).body, type=Wanted)
+        cluster = Cluster.join(wanted)
     except GptflowError as error:
         tell(Frame(Kind.REFUSED, body=msgspec.json.encode(Refused(error.message, error.hint))))
     else:
@@ -163,6 +165,7 @@ async def serve(line: socket.socket) -> None:
         while (batch := await mailbox.receive()) is not None:
             driver.heed(decoded(batch))
         cluster.leave()
+        shutil.rmtree(wanted.folder, ignore_errors=True)  # a run that was killed cannot do it
     frames.close()
 
 
