@@ -138,8 +138,8 @@ def _plan(begin: said.Begin) -> Plan:
     plan: Plan = pickle.loads(begin.plan)  # noqa: S301  # from the run that started this worker
     if plan.digest != begin.plan_digest:
         raise UsageError(
-            "a worker reads other templates than the run has read",
-            hint="a file beside the spec was changed meanwhile, or is another one on that machine",
+            "a worker reads other templates or Python files than the run has read",
+            hint="a file of the spec was changed meanwhile, or is another one on that machine",
         )
     return plan
 

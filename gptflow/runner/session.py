@@ -1,0 +1,241 @@
+"""Bringing the rows of a run to their ends: who answers, who works, and who listens meanwhile.
+
+Here alone pipeline, engine and store meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from gptflow.data.replay import replay
+from gptflow.engine.engine import Engine
+from gptflow.records import Row
+from gptflow.runner.archive import RunArchive
+from gptflow.runner.begin import Beginning
+from gptflow.runner.budget import Budget
+from gptflow.runner.desk import Asker, Desk
+from gptflow.runner.display import Display
+from gptflow.runner.drive import drive, within
+from gptflow.runner.events import Listener, fan_out
+from gptflow.runner.first_calls import FirstCalls, heeded
+from gptflow.runner.forecast import Forecast, forecast
+from gptflow.runner.garbage import rare_collections
+from gptflow.runner.interrupt import Interruption
+from gptflow.runner.lanes import Lanes
+from gptflow.runner.loop import run_coroutine
+from gptflow.runner.modes.batch import BatchRun, BatchWork, left_with_provider
+from gptflow.runner.modes.choose import crew
+from gptflow.runner.notices import Notices
+from gptflow.runner.prepare import Prepared
+from gptflow.runner.price import Prices, PricesOfCalls
+from gptflow.runner.purse import Purse
+from gptflow.runner.rehearsal import Rehearsal
+from gptflow.runner.server import Server, open_server
+from gptflow.runner.tally import KeyShare, Tally
+from gptflow.runner.till import Till
+from gptflow.runner.width import Width
+from gptflow.store.store import Store
+
+KEPT_ROWS = 100
+"""So few pending rows are kept from the forecast on: to find them in a long file takes a while."""
+KEPT_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Who looks at a run while it works: they count, show, tell, and end it."""
+
+    tally: Tally
+    first_calls: FirstCalls
+    budget: Budget
+    display: Display
+    notices: Notices
+    interruption: Interruption
+
+
+class Session:
+    """One command's work on the rows of a run."""
+
+    def __init__(
+        self, prepared: Prepared, store: Store, beginning: Beginning, watchers: Watchers
+    ) -> None:
+        self._prepared = prepared
+        self._store = store
+        self._run = beginning.run
+        self._is_retry = bool(beginning.retried_rows)
+        self._watchers = watchers
+        self._kept: list[Row] = []
+
+    def forecast(self) -> Forecast | None:
+        """What the store will answer; None where it has nothing to answer with."""
+        pending, reader = self._watchers.tally.pending, self._store.reader
+        if not pending or self._run.fresh or not reader.has_replies():
+            return None
+        archive = RunArchive(self._store, self._run)
+        return forecast(self._prepared.plan, self._pending_rows(), pending, archive)
+
+    def work(self, *, wait: bool) -> None:
+        """Brings the pending rows to their ends, or as far as it goes.
+
+        `wait`: in batch mode, whether to wait for the provider.
+
+        Raises:
+            RunStopped: a limit, an interruption, or nobody can answer any more.
+            GptflowError: the data, the store or the workers fail.
+        """
+        prepared = self._prepared
+        if self._store.reader.usage(self._run.run_id):
+            self._watchers.first_calls.trust_spec()
+        opened = open_server(prepared.choice, prepared.config, prepared.plan)
+        with opened as server, rare_collections():
+            if prepared.spec.parallelism.mode == "batch":
+                run_coroutine(self._ask_in_batches(server, wait=wait))
+                return
+            if left := left_with_provider(self._store, self._run):
+                self._watchers.display.say(left)
+            run_coroutine(self._ask_one_by_one(server))
+
+    async def _ask_in_batches(self, server: Server, *, wait: bool) -> None:
+        """Has the calls answered by the Batch API, a round of rows at a time."""
+        prepared, purse, watchers = self._prepared, self._purse(), self._watchers
+        work = BatchWork(
+            spec=prepared.spec,
+            plan=prepared.plan,
+            server=server,
+            store=self._store,
+            run=self._run,
+            is_retry=self._is_retry,
+            rows=lambda: watchers.first_calls.watch(self._replayed()),
+            hear=self._listener(RunArchive(self._store, self._run), purse),
+            purse=purse,
+            budget=watchers.budget,
+            say=watchers.display.say,
+            wait=wait,
+        )
+        batch = BatchRun(work)
+        watchers.tally.away = batch.words
+        kept = within(watchers.budget, batch, batch, watchers.display, watchers.interruption)
+        async with heeded(watchers.first_calls, batch), kept:
+            await drive(
+                batch,
+                batch,
+                Width.fixed(1),
+                display=watchers.display,
+                tally=watchers.tally,
+                interruption=watchers.interruption,
+            )
+
+    async def _ask_one_by_one(self, server: Server) -> None:
+        """Has each call answered by itself, by the worker that asks it."""
+        watchers, purse = self._watchers, self._purse()
+        archive, concurrency = RunArchive(self._store, self._run), self._concurrency(server)
+        hear = self._listener(archive, purse)
+        async with self._engine(server, hear) as engine:
+            watchers.tally.keys = lambda: _key_shares(engine)
+            asker = _asker(engine, server.rehearsal)
+            till = Till(purse, watchers.budget, asker, engine) if purse else None
+            desk = Desk(till or asker, archive, hear)
+            rows = watchers.first_calls.watch(self._pending_rows())
+            opened = crew(
+                self._prepared, watchers.tally.pending, server, desk, watchers.display.say
+            )
+            async with opened as workers:
+                lanes = Lanes(workers.converse, desk, archive, rows, hear)
+                lanes.on_drain = workers.drain
+                gate = till or engine
+                kept = within(watchers.budget, lanes, gate, watchers.display, watchers.interruption)
+                async with heeded(watchers.first_calls, engine), kept:
+                    await drive(
+                        lanes,
+                        gate,
+                        _width(concurrency, engine, till),
+                        display=watchers.display,
+                        tally=watchers.tally,
+                        interruption=watchers.interruption,
+                    )
+
+    def _engine(self, server: Server, hear: Listener) -> Engine:
+        spec = self._prepared.spec
+        return Engine(
+            server.config,
+            attempts=spec.limits.attempts,
+            timeout_s=spec.limits.timeout_s,
+            concurrency=self._concurrency(server),
+            key_wait_s=spec.limits.key_wait_s,
+            outage_s=spec.limits.outage_s,
+            base_wait_s=spec.notify.base_wait_s,
+            on_event=hear,
+        )
+
+    def _purse(self) -> Purse | None:
+        """The run's money; None where it may cost anything, or is free."""
+        limit_usd, plan = self._prepared.spec.limits.cost_usd, self._prepared.plan
+        if limit_usd is None or self._prepared.choice.local:
+            return None
+        prices = Prices.of_spec(self._prepared.spec)
+        reader, run_id = self._store.reader, self._run.run_id
+        return Purse(
+            limit_usd,
+            PricesOfCalls(prices, plan.models),
+            reader.usage(run_id),
+            reader.estimates(run_id),
+            discounted=self._store.batches.discounted(run_id),
+            share=prices.share,
+        )
+
+    def _listener(self, archive: RunArchive, purse: Purse | None) -> Listener:
+        """Tells all who listen; the tally first, which others read."""
+        watchers = self._watchers
+        listeners = [
+            watchers.tally.hear,
+            watchers.first_calls.hear,
+            watchers.display.hear,
+            watchers.notices.hear,
+            archive.hear,
+        ]
+        return fan_out(*listeners, purse.hear) if purse else fan_out(*listeners)
+
+    def _pending_rows(self) -> Iterator[Row]:
+        """The pending rows. A few of them are looked for in the source once, not twice."""
+        if self._kept:
+            return iter(self._kept)
+        rows = self._replayed()
+        return rows if self._watchers.tally.pending > KEPT_ROWS else self._keeping(rows)
+
+    def _replayed(self) -> Iterator[Row]:
+        pending = self._store.reader.pending(self._run.run_id)
+        return replay(self._prepared.source, pending, self._prepared.spec.source.id_columns)
+
+    def _keeping(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The rows, which are kept if whoever takes them takes all."""
+        kept, size = [], 0
+        for row in rows:
+            size += len(row.raw)
+            if size <= KEPT_BYTES:
+                kept.append(row)
+            yield row
+        self._kept = kept if size <= KEPT_BYTES else []
+
+    def _concurrency(self, server: Server) -> int | Literal["auto"]:
+        wanted = self._prepared.spec.parallelism.concurrency
+        if server.max_concurrency is None:
+            return wanted
+        return server.max_concurrency if wanted == "auto" else min(wanted, server.max_concurrency)
+
+
+def _width(concurrency: int | Literal["auto"], engine: Engine, till: Till | None) -> Width:
+    if concurrency != "auto":
+        return Width.fixed(concurrency)
+    return Width.adaptive(lambda: engine.in_line + (till.in_line if till else 0))
+
+
+def _key_shares(engine: Engine) -> list[KeyShare]:
+    """What each key does for the run."""
+    answered = engine.answered()
+    return [KeyShare(state, answered.get(state.name, 0)) for state in engine.outlook()]
+
+
+def _asker(engine: Engine, rehearsal: Rehearsal | None) -> Asker:
+    return rehearsal.noting(engine) if rehearsal else engine
