@@ -57,6 +57,7 @@ def answered(plan: Plan, row: Row, archive: RunArchive, *, fails: bool) -> RowRe
     """Takes a row of one step to its end, and stores the reply."""
     conversation = converse(plan, row)
     call = next(conversation)
+    assert isinstance(call, Call)
     reply = echo(call, "I cannot say." if fails else call.messages[-1]["content"])
     archive.save_reply(call, reply)
     try:

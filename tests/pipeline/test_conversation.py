@@ -51,6 +51,7 @@ def talk(steps: Plan, *replies: str | Reply, about: Row | None = None) -> tuple[
     try:
         call = next(conversation)
         while True:
+            assert isinstance(call, Call)  # no step here is a function
             calls.append(call)
             answer = next(waiting)
             call = conversation.send(reply(answer) if isinstance(answer, str) else answer)

@@ -8,7 +8,7 @@ import pytest
 from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.conversation import converse
 from gptflow.pipeline.plan import Plan
-from gptflow.records import Row
+from gptflow.records import Call, Row
 from tests.project import loaded
 
 SPEC = """\
@@ -150,7 +150,9 @@ def test_a_plan_says_what_the_files_said_when_it_was_compiled(include: str) -> N
     for tone in tones:
         tone.write_text("NEW")
     row = Row(0, 0, b"k" * 16, 0, b"{}", {"text": "good"})
-    assert next(converse(compiled, row)).messages[0]["content"] == "Be kind."
+    call = next(converse(compiled, row))
+    assert isinstance(call, Call)
+    assert call.messages[0]["content"] == "Be kind."
 
 
 def test_the_digest_of_a_simulator_is_another() -> None:
