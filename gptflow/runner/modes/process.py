@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from gptflow.errors import WorkerFailed
 from gptflow.runner.crew.frames import Frames
@@ -82,17 +83,17 @@ class ProcessLink:
         self._frames.send(batch)
 
     async def close(self) -> None:
-        """See link.Link. Kills it after GRACE_S."""
+        """See link.Link. Kills it after GRACE_S, or at once where nobody waits so long."""
         self._closing = True
         self._frames.close()
         try:
-            await asyncio.to_thread(self._process.wait, GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
+            with suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, GRACE_S)
         finally:
-            if self._life is not None:
-                os.close(self._life)
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            os.close(self._life)
 
     def _ended(self) -> None:
         if not self._closing:
