@@ -34,6 +34,7 @@ WINDOW: Any = "24h"
 _CHUNK = 1 << 16
 _PAGE = 100
 _CONNECTIONS = 8
+_CONFLICT = 409
 _KEPT = ("content-type", "content-length", "transfer-encoding", "host", "accept-encoding")
 """The headers of a request that are the HTTP library's."""
 
@@ -123,6 +124,22 @@ class BatchApi:
             return _state(await api.batches.retrieve(remote_id))
 
         return await self._asked("batches", look)
+
+    async def cancel(self, remote_id: str) -> BatchState:
+        """Asks for the end of a batch, which takes up to ten minutes; how it is meanwhile.
+
+        One that has ended by now, or is just being cancelled, is no error.
+        """
+
+        async def cancel(api: Any) -> BatchState:
+            return _state(await api.batches.cancel(remote_id))
+
+        try:
+            return await self._asked("batches", cancel)
+        except ApiRefused as refused:
+            if refused.verdict.status != _CONFLICT:
+                raise
+        return await self.look(remote_id)
 
     async def download(self, file_id: str, path: Path) -> None:
         """Writes the content of a file to a place on this disk."""

@@ -13,6 +13,7 @@ from gptflow.data.replay import replay
 from gptflow.engine.engine import Engine
 from gptflow.records import Row
 from gptflow.runner.archive import RunArchive
+from gptflow.runner.batch.recall import Recall, RecallWork, counted_once
 from gptflow.runner.begin import Beginning
 from gptflow.runner.budget import Budget
 from gptflow.runner.desk import Asker, Desk
@@ -25,7 +26,7 @@ from gptflow.runner.garbage import rare_collections
 from gptflow.runner.interrupt import Interruption
 from gptflow.runner.lanes import Lanes
 from gptflow.runner.loop import run_coroutine
-from gptflow.runner.modes.batch import BatchRun, BatchWork, left_with_provider
+from gptflow.runner.modes.batch import BatchRun, BatchWork
 from gptflow.runner.modes.choose import crew
 from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
@@ -93,8 +94,6 @@ class Session:
             if prepared.spec.parallelism.mode == "batch":
                 run_coroutine(self._ask_in_batches(server, wait=wait))
                 return
-            if left := left_with_provider(self._store, self._run):
-                self._watchers.display.say(left)
             run_coroutine(self._ask_one_by_one(server))
 
     async def _ask_in_batches(self, server: Server, *, wait: bool) -> None:
@@ -129,9 +128,12 @@ class Session:
 
     async def _ask_one_by_one(self, server: Server) -> None:
         """Has each call answered by itself, by the worker that asks it."""
+        fetched = await self._call_back_batches(server)
+        if self._watchers.interruption.signal is not None:
+            return
         watchers, purse = self._watchers, self._purse()
         archive, concurrency = RunArchive(self._store, self._run), self._concurrency(server)
-        hear = self._listener(archive, purse)
+        hear = counted_once(self._listener(archive, purse), fetched)
         async with self._engine(server, hear) as engine:
             watchers.tally.keys = lambda: _key_shares(engine)
             asker = _asker(engine, server.rehearsal)
@@ -155,6 +157,34 @@ class Session:
                         tally=watchers.tally,
                         interruption=watchers.interruption,
                     )
+
+    async def _call_back_batches(self, server: Server) -> int:
+        """Brings in what earlier commands have left with the Batch API; how many replies came."""
+        watchers = self._watchers
+        recall = Recall(
+            RecallWork(
+                spec=self._prepared.spec,
+                config=server.config,
+                store=self._store,
+                run=self._run,
+                hear=self._listener(RunArchive(self._store, self._run), None),
+                say=watchers.display.say,
+            )
+        )
+        if not recall.has_work:
+            return 0
+        watchers.tally.away = recall.words
+        async with within(watchers.budget, recall, recall, watchers.display, watchers.interruption):
+            await drive(
+                recall,
+                recall,
+                Width.fixed(1),
+                display=watchers.display,
+                tally=watchers.tally,
+                interruption=watchers.interruption,
+            )
+        watchers.tally.away = str
+        return recall.answers
 
     def _engine(self, server: Server, hear: Listener) -> Engine:
         spec = self._prepared.spec

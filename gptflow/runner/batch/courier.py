@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import TYPE_CHECKING
 
 from gptflow.engine.batch_state import NO_ROOM, ApiRefused, BatchState
 from gptflow.engine.config import KeyEntry
@@ -18,6 +19,9 @@ from gptflow.runner.batch.flights import Flight
 from gptflow.runner.batch.members import Member, Members
 from gptflow.runner.batch.spool import Spool
 from gptflow.store.batches import BatchChange, Batches, BatchRecord, BatchStatus
+
+if TYPE_CHECKING:
+    from gptflow.engine.batch_api import BatchApi
 
 _LOOK_BACK_S = 86_400.0
 """By so much the provider's clock may be wrong, when a batch is looked for by its time."""
@@ -84,22 +88,39 @@ class Courier:
     async def _submitted(self, flight: Flight, key: KeyEntry) -> BatchState:
         """Makes the batch, unless there is one already: a request may be lost, or its answer."""
         record, api = flight.record, self._apis.of(key)
-        tag = f"{record.token}.{record.tries}"
         may_exist = flight.is_resumed
         if may_exist:
-            age_s = self._apis.wall() - record.changed_at
-            await self._apis.clock.sleep(min(max(SETTLE_S - age_s, 0.0), SETTLE_S))
+            await self._settle(record)
 
         async def submit() -> BatchState:
             nonlocal may_exist
             if may_exist:
-                found = await api.find(tag, record.changed_at - _LOOK_BACK_S)
+                found = await _find(api, record)
                 if found is not None:
                     return found
             may_exist = True
-            return await api.create(record.file_id, record.endpoint, tag)
+            return await api.create(record.file_id, record.endpoint, _tag(record))
 
         return await self._apis.patience.insist(submit)
+
+    async def find(self, flight: Flight, key: KeyEntry) -> bool:
+        """Whether a key sees the batch that a killed process may have made: it runs, then.
+
+        Raises ApiRefused where the provider does not say.
+        """
+        record, api = flight.record, self._apis.of(key)
+        await self._settle(record)
+        state = await self._apis.patience.insist(partial(_find, api, record))
+        if state is None:
+            return False
+        await self._note(flight, BatchStatus.RUNNING, remote_id=state.remote_id)
+        self._spool.remove(record.token)
+        return True
+
+    async def _settle(self, record: BatchRecord) -> None:
+        """Waits until no request of a killed process can be under way any more."""
+        age_s = self._apis.wall() - record.changed_at
+        await self._apis.clock.sleep(min(max(SETTLE_S - age_s, 0.0), SETTLE_S))
 
     async def _put_off(self, flight: Flight, member: Member, verdict: Verdict) -> bool:
         """What a refusal means: no room, a key that is of no use, or the end of the run."""
@@ -157,3 +178,12 @@ class Courier:
 
     async def _changed(self, flight: Flight, change: BatchChange) -> BatchRecord:
         return await asyncio.to_thread(self._book.change, flight.record.batch_id, change)
+
+
+def _tag(record: BatchRecord) -> str:
+    """The name of a batch at its provider: another one each time that it is made."""
+    return f"{record.token}.{record.tries}"
+
+
+async def _find(api: BatchApi, record: BatchRecord) -> BatchState | None:
+    return await api.find(_tag(record), record.changed_at - _LOOK_BACK_S)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gptflow.errors import RunStopped
 from gptflow.runner.batch.members import Members
+from gptflow.runner.words import counted
 from gptflow.store.batches import Batches, BatchRecord, BatchStatus
+from gptflow.store.record import RunRecord
 
 
 @dataclass(slots=True)
@@ -40,6 +42,24 @@ class Flight:
     def is_running(self) -> bool:
         """Whether it is at the provider."""
         return self.record.status is BatchStatus.RUNNING
+
+
+def open_records(book: Batches, run: RunRecord) -> list[BatchRecord]:
+    """The batches that may have calls of a run on their way; of no run before `since_run`."""
+    return [record for record in book.open(run.server) if record.run_id >= run.since_run]
+
+
+def batches_and_calls(records: Sequence[BatchRecord]) -> str:
+    """How many batches there are, and how many calls they have."""
+    batches = "1 batch" if len(records) == 1 else f"{len(records):,} batches"
+    return f"{batches} with {counted(sum(record.calls for record in records), 'call')}"
+
+
+def with_provider(records: Iterable[BatchRecord]) -> str:
+    """What of these batches is with the provider, in words; empty for nothing."""
+    running = [record for record in records if record.status is BatchStatus.RUNNING]
+    verb = "is" if len(running) == 1 else "are"
+    return f"{batches_and_calls(running)} {verb} with the provider" if running else ""
 
 
 class Flights:

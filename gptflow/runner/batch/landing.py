@@ -55,7 +55,7 @@ class Landing:
         for flight, state in zip(running, states, strict=True):
             has_moved |= state is None or flight.has_moved(state.status, state.answered)
             if state is None:
-                await self._lose(flight)
+                await self.lose(flight)
             elif state.has_ended:
                 await self._close(flight, state)
         if has_moved:
@@ -75,15 +75,16 @@ class Landing:
                     self._members.lose(member, record.model, verdict)
                 elif verdict.status != NOT_FOUND:
                     raise RunStopped(
-                        f"{_named(flight)} cannot be looked at: {verdict.message}",
+                        f"{named(flight)} cannot be looked at: {verdict.message}",
                         hint=verdict.hint or "the same command goes on with it",
                     ) from None
-        if all(member.is_retired for member in self._members):
+        if self._members.are_retired:
             raise self._members.none_left()  # with a key that works it may be found again
         return None
 
-    async def _lose(self, flight: Flight) -> None:
-        self.say(f"{_named(flight)} is lost: no key finds it; its calls are asked anew")
+    async def lose(self, flight: Flight) -> None:
+        """Says that a batch is lost, and takes its calls off the way."""
+        self.say(f"{named(flight)} is lost: no key finds it; its calls are asked anew")
         await self._courier.give_up(flight)
         self._flights.land(flight, is_lost=True)
 
@@ -93,13 +94,15 @@ class Landing:
             await self._close_failed(flight, state)
             return
         for file_id in filter(None, (state.output_file_id, state.error_file_id)):
-            await self._fetch(flight, file_id)
+            if not await self._fetch(flight, file_id):
+                await self.lose(flight)
+                return
         left = self._book.left(flight.record.batch_id)
         verdict = _of_the_rest(state) if left else None
         rest = None if verdict is None else packed(verdict)
         if left and state.status == "cancelled":
             message = (
-                f"{_named(flight)} was cancelled at the provider: "
+                f"{named(flight)} was cancelled at the provider: "
                 f"{counted(left, 'call')} of {flight.record.calls:,} without an answer"
             )
             self._flights.stop(RunStopped(message, hint="the same command asks them again"))
@@ -126,7 +129,7 @@ class Landing:
             if verdict.kind in LOSSES:
                 self._lose_key(record, verdict)
             else:
-                message = f"{_named(flight)} was not begun: {verdict.message}"
+                message = f"{named(flight)} was not begun: {verdict.message}"
                 self._flights.stop(RunStopped(message, hint=verdict.hint))
 
     async def _reject_lines(self, record: BatchRecord, state: BatchState) -> None:
@@ -141,9 +144,10 @@ class Landing:
         await asyncio.to_thread(self._book.add_faults, record, faults)
         await asyncio.to_thread(self._book.end, record, None)
 
-    async def _fetch(self, flight: Flight, file_id: str) -> None:
-        """Downloads a file of answers and stores what is in it."""
-        record, reason = flight.record, None
+    async def _fetch(self, flight: Flight, file_id: str) -> bool:
+        """Downloads a file of answers and stores what is in it; whether it is there."""
+        record = flight.record
+        refusals: list[Verdict] = []
         path = self._spool.path(f"{record.token}.{file_id}")
         for member in self._members.fetchers(record.key_name, record.account):
             api = self._apis.of(member.key)
@@ -151,15 +155,18 @@ class Landing:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 await self._apis.patience.insist(partial(api.download, file_id, path))
             except ApiRefused as refused:
-                reason = refused.verdict
+                refusals.append(refused.verdict)
                 continue
             except OSError as error:
                 raise self._spool.failed(path, error) from error
             await self._harvest.bring_in(flight, path)
             self._spool.remove(f"{record.token}.{file_id}")
-            return
+            return True
+        if _is_gone(refusals):
+            return False
+        reason = refusals[-1] if refusals else None
         raise RunStopped(
-            f"what came of {_named(flight)} cannot be fetched"
+            f"what came of {named(flight)} cannot be fetched"
             f"{f': {reason.message}' if reason else ''}",
             hint=(reason and reason.hint) or "the same command tries again",
         )
@@ -172,9 +179,16 @@ class Landing:
             self._members.lose(member, record.model, verdict)
 
 
-def _named(flight: Flight) -> str:
+def named(flight: Flight) -> str:
+    """A batch, as a person may look for it at the provider."""
     record = flight.record
     return f"batch {record.remote_id or record.token} of key {record.key_name}"
+
+
+def _is_gone(refusals: list[Verdict]) -> bool:
+    """Whether a file is not there: no key finds it, and none of them may yet."""
+    told = [verdict.status == NOT_FOUND or verdict.kind in LOSSES for verdict in refusals]
+    return all(told) and any(verdict.status == NOT_FOUND for verdict in refusals)
 
 
 def _of_the_rest(state: BatchState) -> Verdict | None:

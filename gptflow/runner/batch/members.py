@@ -55,6 +55,11 @@ class Members:
     def __iter__(self) -> Iterator[Member]:
         return iter(self._members)
 
+    @property
+    def are_retired(self) -> bool:
+        """Whether no key is left that may look at a batch."""
+        return all(member.is_retired for member in self._members)
+
     def named(self, name: str) -> Member | None:
         """The key of that name."""
         return next((member for member in self._members if member.key.name == name), None)

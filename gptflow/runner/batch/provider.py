@@ -32,6 +32,10 @@ class Pace:
     longest_s: float = 60.0
     growth: float = 1.5
 
+    def next_s(self, wait_s: float, *, has_moved: bool) -> float:
+        """How long to wait after a look that followed a wait of `wait_s`."""
+        return self.first_s if has_moved else min(wait_s * self.growth, self.longest_s)
+
 
 class Provider:
     """Brings batches to the provider and their answers back. Works while its tasks run."""
@@ -214,9 +218,7 @@ class Provider:
                     wait_s = self.pace.first_s
                     self._woken.clear()
                     await asyncio.sleep(wait_s)
-            has_moved = await self._landing.look()
-            wait_s = self.pace.first_s if has_moved else wait_s * self.pace.growth
-            wait_s = min(wait_s, self.pace.longest_s)
+            wait_s = self.pace.next_s(wait_s, has_moved=await self._landing.look())
 
     async def look(self) -> None:
         """Looks at the batches that run once, and fetches those that have ended."""

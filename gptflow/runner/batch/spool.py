@@ -5,9 +5,11 @@ A file is of one model and one endpoint: a provider takes no other.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +22,7 @@ from gptflow.store.batches import BatchCall
 _MEGABYTE = 1_000_000
 _DIGEST_BYTES = 16
 _CHUNK = 1 << 20
+_TOKEN_BYTES = 8
 
 
 class Sealed(NamedTuple):
@@ -62,6 +65,12 @@ class Spool:
         """By model and endpoint."""
         self._handed: dict[str, set[bytes]] = {}
         """The keys of files that are sealed, and that the store does not know yet."""
+
+    @classmethod
+    def beside(cls, store: Path, limits: BatchSpec) -> Spool:
+        """The files of a store: in a folder beside it."""
+        folder = store.with_name(f"{store.stem}.batches")
+        return cls(folder, limits, partial(secrets.token_hex, _TOKEN_BYTES))
 
     def path(self, token: str) -> Path:
         """Where the file of a batch is."""

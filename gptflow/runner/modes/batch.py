@@ -8,10 +8,8 @@ held for a row between two rounds, and nothing but the store knows what is on it
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from gptflow.engine.clock import Clock
 from gptflow.errors import RunStopped, UsageError
@@ -21,7 +19,7 @@ from gptflow.runner.archive import RunArchive
 from gptflow.runner.batch.apis import Apis
 from gptflow.runner.batch.asker import BatchAsker
 from gptflow.runner.batch.courier import Courier
-from gptflow.runner.batch.flights import Flight, Flights
+from gptflow.runner.batch.flights import Flight, Flights, open_records, with_provider
 from gptflow.runner.batch.harvest import Harvest
 from gptflow.runner.batch.landing import Landing
 from gptflow.runner.batch.members import Members
@@ -36,15 +34,12 @@ from gptflow.runner.purse import Purse
 from gptflow.runner.server import Server, ServerChoice
 from gptflow.runner.talk import Talk
 from gptflow.runner.width import Width
-from gptflow.runner.words import counted
 from gptflow.spec.model import Spec
-from gptflow.store.batches import BatchRecord, BatchStatus
 from gptflow.store.record import RunRecord
 from gptflow.store.store import Store
 
 LANES = 32
 """Conversations at a time. They never wait for a model, only for the disk."""
-TOKEN_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +72,6 @@ def check_server(choice: ServerChoice) -> None:
         )
 
 
-def left_with_provider(store: Store, run: RunRecord) -> str:
-    """What a run in another mode should know of its batches; empty for nothing."""
-    left = _with_provider(_open_records(store, run))
-    return f"{left}; --mode batch fetches them, and this mode asks their calls anew" if left else ""
-
-
 class BatchRun:
     """Brings the rows of a run to their ends by the Batch API. It is driven as lanes are."""
 
@@ -93,8 +82,7 @@ class BatchRun:
         limits_of_files = work.spec.parallelism.batch
         self._work = work
         self._book = work.store.batches
-        folder = work.store.path.with_name(f"{work.store.path.stem}.batches")
-        self._spool = Spool(folder, limits_of_files, partial(secrets.token_hex, TOKEN_BYTES))
+        self._spool = Spool.beside(work.store.path, limits_of_files)
         self._apis = Apis(clock, timeout_s=limits.timeout_s, outage_s=limits.outage_s)
         keys = work.server.config.keys
         members = Members(keys, limits_of_files.enqueued_tokens, clock.now, work.hear)
@@ -175,7 +163,7 @@ class BatchRun:
         await self._provider.probe()
         if work.is_retry:
             await asyncio.to_thread(self._book.forget_faults, run_id, also_on_the_way=True)
-        await self._provider.resume(_open_records(work.store, work.run), run_id)
+        await self._provider.resume(open_records(self._book, work.run), run_id)
         for flight in self._provider.flights:
             if work.purse and flight.record.run_id == run_id:
                 flight.usd = work.purse.guess_usd(
@@ -232,13 +220,7 @@ class BatchRun:
     def _left(self) -> str:
         """What is with the provider; empty for nothing."""
         wanted = [flight.record for flight in self._provider.flights if flight.is_wanted]
-        return _with_provider(wanted)
-
-
-def _open_records(store: Store, run: RunRecord) -> list[BatchRecord]:
-    """The batches that may have calls of a run on their way; of no run before `since_run`."""
-    records = store.batches.open(run.server)
-    return [record for record in records if record.run_id >= run.since_run]
+        return with_provider(wanted)
 
 
 def _without_reuse(hear: Listener) -> Listener:
@@ -249,17 +231,6 @@ def _without_reuse(hear: Listener) -> Listener:
             hear(event)
 
     return tell
-
-
-def _with_provider(records: list[BatchRecord]) -> str:
-    """What of these batches is with the provider, in words; empty for nothing."""
-    running = [record for record in records if record.status is BatchStatus.RUNNING]
-    if not running:
-        return ""
-    calls = counted(sum(record.calls for record in running), "call")
-    if len(running) == 1:
-        return f"1 batch with {calls} is with the provider"
-    return f"{len(running):,} batches with {calls} are with the provider"
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

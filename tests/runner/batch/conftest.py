@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gptflow.cli.main import main
+from gptflow.mock.app import Stats
 from gptflow.mock.log import LogEntry
 from gptflow.mock.scenario import Scenario
 from gptflow.mock.server import MockServer
@@ -64,6 +65,8 @@ class Desk:
         self.folder = folder
         self._open_servers = open_servers
         self.requests: list[LogEntry] = []
+        self.stats = Stats()
+        """What the last server has seen so far."""
         self._awaited: dict[int, threading.Event] = {}
 
     def write_rows(self, rows: int) -> None:
@@ -80,6 +83,7 @@ class Desk:
         scenario = Scenario.model_validate({"batch": batch, **changes})
         server = MockServer(scenario, reply=reply_to, on_request=self._note)
         base_url = self._open_servers.enter_context(server).base_url
+        self.stats = server.stats
         self.write_keys({"api_key": "sk-test-1234567890", "base_url": base_url})
         return base_url
 
@@ -100,6 +104,10 @@ class Desk:
 
     def output(self, name: str = "out.jsonl") -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
+
+    def chats(self) -> list[str]:
+        """The questions that were asked one by one."""
+        return [str(entry.user) for entry in self.requests if "chat" in entry.path]
 
     def submitted(self) -> list[int]:
         """How many calls each batch had that was made at the provider."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from gptflow.cli.main import main
 from tests.runner.batch.conftest import ROWS, Desk, done
 
 NUMBERS = range(ROWS)
@@ -129,16 +128,6 @@ def test_a_limit_of_money_holds_for_batches(desk: Desk) -> None:
     asked = sum(desk.submitted())
     assert desk.run(*PRICED, "--set", "limits.cost_usd=1000") == 0
     assert asked < sum(desk.submitted()) == 15
-
-
-def test_what_async_mode_asks_although_a_batch_has_it_is_said(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
-) -> None:
-    desk.serve(batch={"latency": "30s"})
-    assert desk.run("--no-wait") == 3
-    with pytest.raises(SystemExit):
-        main(("run", "spec.yaml", "--mode", "async"))
-    assert "3 batches with 10 calls are with the provider" in capsys.readouterr().err
 
 
 def test_the_store_never_holds_a_key(desk: Desk) -> None:
