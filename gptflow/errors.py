@@ -25,7 +25,7 @@ it happens to the one place that records it, and never end a command.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptflow.records import Failure, Reply
@@ -42,8 +42,16 @@ class GptflowError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by __init__, as exceptions do: its arguments are others than `args`.
+        return _bare, (type(self), self.args), self.__dict__
+
     def __str__(self) -> str:
         return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+
+def _bare(kind: type[GptflowError], arguments: tuple[Any, ...]) -> GptflowError:
+    return kind.__new__(kind, *arguments)
 
 
 class SpecError(GptflowError):

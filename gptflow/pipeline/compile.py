@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import msgspec
 from jinja2 import TemplateError, Undefined
 
 from gptflow.errors import SpecError
-from gptflow.files import real
 from gptflow.pipeline.examples import numbered, read_examples
 from gptflow.pipeline.extract.extractor import Extractor, build
 from gptflow.pipeline.extract.invalid import BadExtractor
@@ -24,7 +23,8 @@ from gptflow.pipeline.names import Scope
 from gptflow.pipeline.plan import Plan, StepHook, StepPlan, Turn
 from gptflow.pipeline.predicate import Expression, predicate
 from gptflow.pipeline.prompts import RENDER_ERRORS
-from gptflow.pipeline.template_folder import TemplateFolder, read_text
+from gptflow.pipeline.recipe import Recipe
+from gptflow.pipeline.spec_files import LiesOutside, NoSuchFile, SpecFiles, SpecFolder
 from gptflow.pipeline.texts import (
     NOT_UTF8_HINT,
     Text,
@@ -43,7 +43,6 @@ from gptflow.spec.model import (
     StepSpec,
 )
 from gptflow.spec.origin import KeyPath
-from gptflow.spec.paths import templates_folder
 from gptflow.spec.problems import Problem, in_order
 
 ENDPOINT = "chat/completions"
@@ -73,10 +72,13 @@ def compile_plan(
         SpecError: with every problem, in the order of the file.
     """
     columns = None if columns is None else tuple(columns)
-    hooks = load_hooks(spec, access) if hooks is None else hooks
-    compiler = Compiler(spec, columns, server, hooks)
-    recipe = partial(compile_plan, spec, columns=columns, server=server, access=access)
-    plan = compiler.plan(recipe)
+    return _compiled(Recipe(spec, columns, server, access, SpecFiles.of(spec)), known, hooks)
+
+
+def _compiled(recipe: Recipe, known: Iterable[Problem] = (), hooks: Hooks | None = None) -> Plan:
+    hooks = load_hooks(recipe.spec, recipe.access) if hooks is None else hooks
+    compiler = Compiler(recipe, hooks)
+    plan = compiler.plan()
     problems = in_order([*known, *hooks.problems, *compiler.problems])
     if problems:
         raise SpecError(problems)
@@ -86,16 +88,16 @@ def compile_plan(
 class Compiler:
     """Compiles one spec. Goes on after a problem, so that all of them are found in one go."""
 
-    def __init__(
-        self, spec: Spec, columns: tuple[str, ...] | None, server: str, hooks: Hooks
-    ) -> None:
+    def __init__(self, recipe: Recipe, hooks: Hooks) -> None:
+        spec, files = recipe.spec, recipe.files
+        self._recipe = recipe
         self._spec = spec
-        self._server = server
+        self._server = recipe.server
         self._hooks = hooks
-        self._folder = TemplateFolder(templates_folder(spec))
-        self._checker = TextChecker(self._folder, has_folder=spec.templates is not None)
+        self._files = files
+        self._checker = TextChecker(files.templates, has_folder=spec.templates is not None)
         self._environment = self._checker.environment
-        self._scope = Scope(frozenset(spec.vars), columns)
+        self._scope = Scope(frozenset(spec.vars), recipe.columns)
         self._identity: list[Any] = []
         self._fields: list[FieldAt] = []
 
@@ -104,7 +106,7 @@ class Compiler:
         """What was found so far."""
         return self._checker.problems
 
-    def plan(self, recipe: Callable[[], Plan]) -> Plan:
+    def plan(self) -> Plan:
         """The plan; of no use when there are problems."""
         where = self._expression(("source", "where"), self._spec.source.where, "source.where")
         steps = tuple(self._step(index, step) for index, step in enumerate(self._spec.steps))
@@ -115,7 +117,7 @@ class Compiler:
             steps=steps,
             where=where and predicate(where, self._spec.vars),
             digest=self._digest(),
-            recipe=recipe,
+            recipe=partial(_compiled, self._recipe),
         )
 
     def _problem(self, message: str, path: KeyPath, hint: str | None = None) -> None:
@@ -203,24 +205,25 @@ class Compiler:
         """The template behind `prompt: text` or `prompt: {file: ...}`; None if it is missing."""
         if isinstance(value, str):
             return spec_text(self._spec.origin, path, value, what)
-        file = self._file((*path, "file"), value.file, what, self._folder.root)
+        file = self._file((*path, "file"), value.file, what, self._files.templates)
         if file is None:
             return None
         found, content = file
         return file_text(found, content, what)
 
-    def _file(self, path: KeyPath, name: str, what: str, folder: Path) -> tuple[Path, str] | None:
+    def _file(
+        self, path: KeyPath, name: str, what: str, folder: SpecFolder
+    ) -> tuple[Path, str] | None:
         """A file that the spec names, inside `folder`, with its text; None with a problem noted."""
-        shown = f"{folder.name}/"
+        shown = f"{folder.root.name}/"
         try:
-            found = real(folder / name)
-            if not found.is_relative_to(folder):
-                self._problem(f"{name!r} lies outside of {shown} ({what})", path)
-            elif not found.is_file():
-                hint = near_file(folder, name) or f"it is looked up in {folder}"
-                self._problem(f"no file {name!r} in {shown} ({what})", path, hint)
-            else:
-                return found, read_text(found)
+            found = folder.path(name)
+            return found, folder.text(name, found)
+        except LiesOutside:
+            self._problem(f"{name!r} lies outside of {shown} ({what})", path)
+        except NoSuchFile:
+            hint = near_file(folder.root, name) or f"it is looked up in {folder.root}"
+            self._problem(f"no file {name!r} in {shown} ({what})", path, hint)
         except UnicodeDecodeError as error:
             message = f"{name!r} is not UTF-8: byte {error.start} ({what})"
             self._problem(message, path, NOT_UTF8_HINT)
@@ -233,8 +236,8 @@ class Compiler:
         """The few-shot turns of a step: roles and texts."""
         where = (*path, "examples")
         if isinstance(step.examples, FileRef):
-            root = self._folder.root
-            file = self._file((*where, "file"), step.examples.file, f"examples {what}", root)
+            folder = self._files.templates
+            file = self._file((*where, "file"), step.examples.file, f"examples {what}", folder)
             if file is None:
                 return []
             texts, problems = read_examples(*file, what)
@@ -309,7 +312,7 @@ class Compiler:
         if name is None:
             return spec.json_schema
         what = f"schema of field {path[-1]!r}"
-        file = self._file((*path, "schema", "file"), name, what, self._spec.folder)
+        file = self._file((*path, "schema", "file"), name, what, self._files.schemas)
         if file is None:
             return {}
         try:

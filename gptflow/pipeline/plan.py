@@ -1,7 +1,8 @@
 """A plan: a spec compiled. Templates are parsed, extractors built, what all calls share is hashed.
 
-Pure values: nothing here reads a clock, a network or a disk; included files were read while
-compiling. Only a plan that is unpickled is compiled again, from the files as they are then.
+Pure values: nothing here reads a clock, a network or a disk; all files were read while compiling.
+A plan that is unpickled is compiled again, from the texts that came with it. Only functions of the
+user's are imported anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gptflow.errors import UsageError
 from gptflow.pipeline.extract.extractor import Extractor, extract_all, wanted
 from gptflow.pipeline.extract.python import FromPython
 from gptflow.pipeline.hook import Hook
@@ -109,7 +111,8 @@ class Plan:
     """Hex; the same for every plan that would do the same with a row. Which rows there are,
     how wide to run and where the output goes are not part of it."""
     recipe: Callable[[], Plan] = field(repr=False)
-    """Compiles this plan again: templates do not pickle, so a plan travels as its recipe."""
+    """Compiles this plan again, from the texts of its files as they were read the first time:
+    templates do not pickle, so a plan travels as its recipe."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -126,9 +129,30 @@ class Plan:
         """Whether a function of the user's is called in any step."""
         return any(step.has_hooks for step in self.steps)
 
-    def __reduce__(self) -> tuple[Callable[[Callable[[], Plan]], Plan], tuple[Callable[[], Plan]]]:
-        return _from_recipe, (self.recipe,)
+    @property
+    def hooks(self) -> dict[str, Hook]:
+        """The functions of the user's that are called in any step, by their names."""
+        found = [step.python.hook for step in self.steps if step.python]
+        for step in self.steps:
+            found += [each.hook for each in step.extractors if isinstance(each, FromPython)]
+        return {hook.name: hook for hook in found}
+
+    def __reduce__(self) -> tuple[Callable[..., Plan], tuple[Any, ...]]:
+        return _from_recipe, (self.recipe, {name: h.digest for name, h in self.hooks.items()})
 
 
-def _from_recipe(recipe: Callable[[], Plan]) -> Plan:
-    return recipe()
+def _from_recipe(recipe: Callable[[], Plan], digests: dict[str, str]) -> Plan:
+    """The plan, unpickled.
+
+    Raises:
+        UsageError: a function that it calls stands in another file here, by the digests.
+    """
+    plan = recipe()
+    other = [hook for name, hook in plan.hooks.items() if hook.digest != digests[name]]
+    if other:
+        told = ", ".join(f"{hook.name} ({hook.file or 'of no file'})" for hook in other)
+        raise UsageError(
+            f"a worker reads other Python code than the run has read: {told}",
+            hint="the file was changed meanwhile, or is another one on that machine",
+        )
+    return plan

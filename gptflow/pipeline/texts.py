@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
+from jinja2 import TemplateError, TemplateSyntaxError
 
 from gptflow.pipeline.names import Scope, UnknownName, included_templates, unknown_names
 from gptflow.pipeline.prompts import REMOVED_FILTERS, PromptEnvironment
+from gptflow.pipeline.spec_files import NoSuchFile, SpecFolder, TooLarge
 from gptflow.pipeline.syntax_place import syntax_stretch
-from gptflow.pipeline.template_folder import TemplateFolder, TooLarge, read_text
 from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.problems import Place, Problem, did_you_mean, place_in_text
 
@@ -108,7 +108,7 @@ class TextChecker:
     environment serves and what a plan's identity hangs on, so that the two cannot differ.
     """
 
-    def __init__(self, folder: TemplateFolder, *, has_folder: bool) -> None:
+    def __init__(self, folder: SpecFolder, *, has_folder: bool) -> None:
         """`has_folder`: whether the spec names a folder for its templates alone."""
         self._folder = folder
         self._has_folder = has_folder
@@ -147,11 +147,12 @@ class TextChecker:
         place = text.at(offset, len(name))
         try:
             path = self._folder.path(name)
-            source = read_text(path)
-        except TemplateNotFound:
+        except (NoSuchFile, OSError, ValueError):  # none, or a name that no file can have
             message = f"no template file {name!r} in the templates folder ({text.what})"
             self.problems.append(Problem(message, place, _include_hint(self._folder.root, name)))
             return False
+        try:
+            source = self._folder.text(name, path)
         except UnicodeDecodeError as error:
             message = f"{name!r} is not UTF-8: byte {error.start} ({text.what})"
             self.problems.append(Problem(message, place, NOT_UTF8_HINT))

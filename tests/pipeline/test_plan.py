@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -181,10 +183,44 @@ def test_a_plan_travels_by_pickle() -> None:
     assert next(converse(arrived, row)) == next(converse(sent, row))
 
 
-def test_a_plan_that_travels_does_not_depend_on_the_working_directory(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def edited(folder: Path) -> None:
+    """Every file of the spec says something else, and there are more of them."""
+    for path in (*folder.glob("prompts/*"), folder / "about.json"):
+        path.write_text("{{ nothing like it }} {%")
+    (folder / "prompts/more.j2").write_text("More.")
+
+
+def deleted(folder: Path) -> None:
+    """Nothing is left where the spec was, as on another machine."""
+    shutil.rmtree(folder)
+
+
+def led_elsewhere(folder: Path) -> None:
+    """The folder of the templates is a link to others."""
+    (folder / "prompts").rename(folder / "templates")
+    (folder / "others").mkdir()
+    (folder / "prompts").symlink_to(folder / "others")
+
+
+@pytest.mark.parametrize("change", [edited, deleted, led_elsewhere])
+@pytest.mark.parametrize(
+    "include",
+    ["include 'tone.j2'", "include tone ~ '.j2'", "import 'tone.j2' as tones with context"],
+)
+def test_a_plan_that_travels_brings_its_files_along(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], include: str
 ) -> None:
-    sent = pickle.dumps(plan())
-    (folder / "elsewhere").mkdir()
-    monkeypatch.chdir(folder / "elsewhere")
-    assert isinstance(pickle.loads(sent), Plan)
+    Path("prompts/tone.j2").write_text("Be {% include './kind.j2' %}.")
+    Path("prompts/kind.j2").write_text("{{ tone or 'kind' }}")
+    text = SPEC.replace("include 'tone.j2'", include)
+    sent = plan(text)
+    row = Row(0, 0, b"k" * 16, 0, b"{}", {"text": "good"})
+    asked = next(converse(sent, row))
+    travelling = pickle.dumps(sent)
+    monkeypatch.chdir("/")
+    change(folder)
+    arrived: Plan = pickle.loads(travelling)
+    assert next(converse(arrived, row)) == asked
+    assert arrived.digest == sent.digest
+    onwards: Plan = pickle.loads(pickle.dumps(arrived))
+    assert onwards.digest == sent.digest

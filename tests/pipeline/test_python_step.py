@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gptflow.errors import RowFailed, SpecError
+from gptflow.errors import RowFailed, SpecError, UsageError
 from gptflow.pipeline.compile import compile_plan
 from gptflow.pipeline.conversation import HookCall, converse
 from gptflow.pipeline.extract.invalid import TakesLong
@@ -126,6 +126,13 @@ def test_a_plan_travels_with_its_functions_and_where_they_are(folder: Path) -> N
     assert arrived.digest == made.digest
     assert arrived.has_hooks
     assert next(converse(arrived, row())) == next(converse(made, row()))
+
+
+def test_a_plan_that_finds_other_code_where_it_arrives_says_which(folder: Path) -> None:
+    sent = pickle.dumps(plan(folder))
+    (folder / "step_of_test.py").write_text(CODE + "#")
+    with pytest.raises(UsageError, match=r"other Python code .* step_of_test:two \(.*of_test\.py"):
+        pickle.loads(sent)
 
 
 def test_the_plan_s_digest_hangs_on_the_code_and_the_fields(folder: Path) -> None:

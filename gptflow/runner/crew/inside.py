@@ -128,7 +128,7 @@ def _plan(begin: said.Begin) -> Plan:
     """The run's plan, compiled here.
 
     Raises:
-        GptflowError: it cannot be, or is another one.
+        GptflowError: it cannot be, or is another one: Python files of the user's differ here.
     """
     if begin.version != __version__:
         raise UsageError(
@@ -138,8 +138,8 @@ def _plan(begin: said.Begin) -> Plan:
     plan: Plan = pickle.loads(begin.plan)  # noqa: S301  # from the run that started this worker
     if plan.digest != begin.plan_digest:
         raise UsageError(
-            "a worker reads other templates or Python files than the run has read",
-            hint="a file of the spec was changed meanwhile, or is another one on that machine",
+            "a worker compiles another plan than the run has compiled",
+            hint="install the same versions of Python and of its packages on all machines",
         )
     return plan
 
