@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gptflow.pipeline.extract.invalid import Invalid
@@ -92,6 +92,8 @@ def test_any_object_in_any_prose_is_found(before: str, inner: object, after: str
 
 @given(PROSE, st.lists(JSON, max_size=4), PROSE)
 def test_any_array_in_any_prose_is_found(before: str, value: list[object], after: str) -> None:
+    # Between two quotation marks an array that holds no string is itself a part of one.
+    assume(not (before.lstrip().startswith('"') and after.rstrip().endswith('"')))
     assert first(f"{before} {msgspec.json.encode(value).decode()} {after}") == value
 
 
