@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gptflow.errors import UsageError
 from gptflow.runner.begin import Retry
 from gptflow.runner.display import NoDisplay
 from gptflow.runner.interrupt import Interruption
@@ -53,6 +54,7 @@ def run(  # noqa: PLR0913  # each has a default that fits most
     progress: bool = False,
     allow_python: bool = False,
     python_path: Sequence[str | Path] = (),
+    wait: bool = True,
 ) -> RunSummary:
     """Runs a spec to its end, as `gptflow run` does. Blocks; works in a notebook too.
 
@@ -66,6 +68,8 @@ def run(  # noqa: PLR0913  # each has a default that fits most
         progress: show the progress on stderr.
         allow_python: let the spec name functions of your own. They run as this program does.
         python_path: folders in which their modules are looked for too.
+        wait: False, in batch mode: submit all that can be, fetch what is ready, and return. The
+            same call later goes on; until all has come, `status` is Ending.STOPPED.
 
     Returns:
         The counts, the cost, the output's path; `iter_rows()` streams the rows from the store.
@@ -73,8 +77,9 @@ def run(  # noqa: PLR0913  # each has a default that fits most
 
     Raises:
         GptflowError: bad spec, config or data; a store in use; an output that cannot be written.
+        UsageError: `wait` is off in another mode than batch.
     """
-    options = RunOptions(Path(store) if store else None, fresh=fresh, retry=retry)
+    options = RunOptions(Path(store) if store else None, fresh=fresh, retry=retry, wait=wait)
     display = choose_display(sys.stderr) if progress else NoDisplay()
 
     interruption = Interruption()
@@ -82,6 +87,11 @@ def run(  # noqa: PLR0913  # each has a default that fits most
     def work() -> RunSummary:
         python = _python(python_path, allow=allow_python)
         prepared = prepare(spec, server or ServerChoice(), python=python)
+        if not wait and prepared.spec.parallelism.mode != "batch":
+            raise UsageError(
+                "wait=False is for batch mode",
+                hint="leave it out, or load the spec with set={'parallelism.mode': 'batch'}",
+            )
         return Runner(prepared, options, display, interruption).run()
 
     return outside_of_any_loop(work, interruption.interrupt_from_outside)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from gptflow.errors import RunStopped
-from gptflow.runner.tally import TokenCount
+from gptflow.runner.tally import Tally, TokenCount
 from gptflow.spec.limits import PriceSpec
 from gptflow.spec.model import Spec
 from gptflow.spec.problems import Problem
@@ -73,6 +73,13 @@ class Prices:
             listed = _listed(model)
             self._prices[model] = listed and listed.times(self.share)
         return self._prices[model]
+
+    def of_tally(self, tally: Tally) -> float | None:
+        """What a run's calls cost, in US dollars; None where a model has no known price."""
+        full_usd, batched_usd = self.cost_usd(tally.tokens), self.cost_usd(tally.batched)
+        if full_usd is None or batched_usd is None:
+            return None
+        return full_usd - batched_usd * (1 - BATCH_SHARE)
 
     def cost_usd(self, tokens: Mapping[str, TokenCount]) -> float | None:
         """The price of tokens, by model, in US dollars; None where a model has no known price."""

@@ -109,7 +109,7 @@ class Meter:
         """The price so far; looked up every two seconds, and not in the first two."""
         if self.is_paid and self._clock() - self._priced_s >= PRICE_INTERVAL_S:
             self._priced_s = self._clock()
-            self._cost_usd = self.prices.cost_usd(tally.tokens)
+            self._cost_usd = self.prices.of_tally(tally)
         return self._cost_usd
 
 

@@ -167,7 +167,10 @@ class Session:
                 config=server.config,
                 store=self._store,
                 run=self._run,
-                hear=self._listener(RunArchive(self._store, self._run), None),
+                hear=fan_out(
+                    watchers.tally.hear_of_batch,
+                    self._listener(RunArchive(self._store, self._run), None),
+                ),
                 say=watchers.display.say,
             )
         )

@@ -64,6 +64,8 @@ class Tally:
     """Says how far batches are that are with a provider; empty where there are none."""
     tokens: dict[str, TokenCount] = field(default_factory=lambda: defaultdict(TokenCount))
     """By model, of the calls that were answered by a server."""
+    batched: dict[str, TokenCount] = field(default_factory=lambda: defaultdict(TokenCount))
+    """Those of them that a run in another mode had of the Batch API, at the price of a batch."""
 
     @property
     def pending(self) -> int:
@@ -74,6 +76,11 @@ class Tally:
     def total_tokens(self) -> int:
         """Tokens of all models, both ways."""
         return sum(count.prompt + count.completion for count in self.tokens.values())
+
+    def hear_of_batch(self, event: RunEvent) -> None:
+        """Counts an event of a batch that was called back; `hear` is told of it, too."""
+        if isinstance(event, CallAnswered):
+            self.batched[event.model].add(event.usage)
 
     def hear(self, event: RunEvent) -> None:
         """Counts an event."""

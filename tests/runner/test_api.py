@@ -165,3 +165,8 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_asked(
 def test_retry_takes_what_is_there_to_retry() -> None:
     gptflow.run("spec.yaml", server=MOCK)
     assert gptflow.run("spec.yaml", server=MOCK, retry="failed").calls == 0
+
+
+def test_not_to_wait_is_for_batch_mode() -> None:
+    with pytest.raises(UsageError, match="wait=False is for batch mode"):
+        gptflow.run("spec.yaml", server=MOCK, wait=False)

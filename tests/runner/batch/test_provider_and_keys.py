@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import gptflow
+from gptflow.runner.summary import Ending
 from tests.runner.batch.conftest import ROWS, Desk, done
 
 NUMBERS = range(ROWS)
@@ -61,6 +63,15 @@ def test_no_wait_leaves_with_the_batches_at_the_provider(
     assert desk.run("--no-wait") == 3  # nothing has come yet, or the first round alone
     assert desk.run() == 0
     assert desk.output() == done(*NUMBERS)
+    assert sum(desk.submitted()) == 15
+
+
+def test_a_program_need_not_wait_either(desk: Desk) -> None:
+    desk.serve(batch={"latency": "500ms"})
+    left = gptflow.run("spec.yaml", wait=False)
+    assert (left.status, left.pending, left.exit_code) == (Ending.STOPPED, ROWS, 3)
+    assert "are with the provider" in str(left.message)
+    assert gptflow.run("spec.yaml").done == ROWS
     assert sum(desk.submitted()) == 15
 
 

@@ -101,6 +101,22 @@ def test_what_failed_in_a_batch_is_asked_again(desk: Desk) -> None:
     assert labels(desk) == 1
 
 
+def test_what_comes_back_costs_what_a_batch_costs(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.serve(batch={"latency": "500ms"})
+    desk.write_rows(1)
+    assert desk.run(*LEAVE) == 3
+    until(lambda: has_ended(desk))
+    capsys.readouterr()
+    price = ("--set", "limits.prices={gpt-4o-mini: {input: 1000, output: 1000}}")
+    assert desk.run(*ASYNC, "--json", *price) == 0
+    told = msgspec.json.decode(capsys.readouterr().out)
+    batched = desk.stats.batches["prompt_tokens"] + desk.stats.batches["completion_tokens"]
+    alone = desk.stats.prompt_tokens + desk.stats.completion_tokens
+    assert told["cost_usd"] == pytest.approx((batched / 2 + alone) / 1000)
+
+
 def test_a_fresh_run_calls_nothing_back(desk: Desk) -> None:
     desk.serve(batch={"latency": "30s"})
     assert desk.run(*LEAVE) == 3
