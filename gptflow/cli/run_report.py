@@ -105,10 +105,17 @@ def _files(summary: RunSummary) -> Iterator[str]:
     rows = [(shown_path(summary.output), counted(summary.done, "row"))]
     if summary.failed:
         failed = f"{counted(summary.failed, 'row')}: {_reasons(summary)}"
-        rows.append((shown_path(failed_path(summary.output)), failed))
+        rows.append((_failed_files(summary.output), failed))
     width = max(len(path) for path, _ in rows)
     for path, text in rows:
         yield f"  {path:<{width}}  {text}"
+
+
+def _failed_files(output: Path) -> str:
+    """Where the failed rows are: of a folder of outputs, beside each of them."""
+    if output.is_dir():
+        return f"{shown_path(output)}/**/*.failed.jsonl"
+    return shown_path(failed_path(output))
 
 
 def _reasons(summary: RunSummary) -> str:

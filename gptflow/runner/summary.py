@@ -76,12 +76,18 @@ class RunSummary:
         return self.rows - self.done - self.failed
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
-        """The done rows in input order, columns and fields in one dict, streamed from the store."""
-        with StoreReader(self.store) as reader:
-            for result in reader.results(self.run):
-                if result.status is RowStatus.DONE:
-                    place = (f"{self.store}, row", result.position + 1)
-                    yield {**parse_object(result.raw, place), **parse_object(result.fields, place)}
+        """The done rows in input order, columns and fields in one dict, streamed from the store.
+
+        Of a run shard by shard: those of the shards whose stores are there, one after the other.
+        """
+        if not self.store.is_dir():
+            yield from _done_rows(self.store, self.run)
+            return
+        for shard in sorted(self.store.rglob("*.db")):
+            with StoreReader(shard) as reader:
+                run = reader.latest_run(self.server)
+            if run is not None:
+                yield from _done_rows(shard, run.run_id)
 
     def as_json(self) -> dict[str, Any]:
         """The object that `gptflow run --json` prints."""
@@ -99,3 +105,11 @@ class RunSummary:
             "wall_s": round(self.wall_s, 3),
             "output": str(self.output),
         }
+
+
+def _done_rows(store: Path, run_id: int) -> Iterator[dict[str, Any]]:
+    with StoreReader(store) as reader:
+        for result in reader.results(run_id):
+            if result.status is RowStatus.DONE:
+                place = (f"{store}, row", result.position + 1)
+                yield {**parse_object(result.raw, place), **parse_object(result.fields, place)}

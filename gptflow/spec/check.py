@@ -22,6 +22,7 @@ from gptflow.spec.origin import KeyPath, Origin
 from gptflow.spec.parameters import HINTS
 from gptflow.spec.paths import (
     STANDARD_INPUT,
+    is_folder_name,
     leaves_project,
     matching,
     output_path,
@@ -186,6 +187,9 @@ class _FileChecker:
         if not text:
             return
         path = output_path(self._folder, text, "")
+        if is_folder_name(text):
+            self._output_folder(place, text, path)
+            return
         formats = get_args(OutputFormat)
         if path.suffix.lower().removeprefix(".") not in formats:
             endings = either(f".{name}" for name in formats)
@@ -199,6 +203,19 @@ class _FileChecker:
             self._add(place, f"'{text}' is a folder", "name a file in it")
         else:
             self._output_apart(place, path)
+
+    def _output_folder(self, place: KeyPath, text: str, path: Path) -> None:
+        """A file for each file of the source: the work of a cluster."""
+        if _mapping(self._data, "parallelism").get("mode") != "ray":
+            message = f"'{text}' is a folder, for the outputs of a run shard by shard"
+            self._add(place, message, "name a file in it, or run with --mode ray")
+        elif _lacks_package(Path("shard.parquet")):
+            self._add(place, "Parquet needs a package that is not installed", PARQUET_EXTRA)
+        elif leaves_project(self._folder, text):
+            hint = "give an absolute path if that is meant"
+            self._add(place, f"'{text}' leads out of the project", hint)
+        elif path.exists() and not path.is_dir():
+            self._add(place, f"'{text}' is a file", "name a folder, or leave out the slash")
 
     def _default_output(self) -> Path:
         name = self._data.get("name")

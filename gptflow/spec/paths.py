@@ -30,6 +30,31 @@ def resolve_output(spec: Spec) -> Path:
     return output_path(spec.folder, spec.output.path, spec.name)
 
 
+def is_sharded(spec: Spec) -> bool:
+    """Whether each file of the source has an output of its own, in the folder that is named."""
+    return is_folder_name(spec.output.path)
+
+
+def is_folder_name(path: object) -> bool:
+    """Whether an `output.path` means a folder: it ends with a slash."""
+    return isinstance(path, str) and path.endswith("/")
+
+
+def source_root(spec: Spec) -> Path:
+    """The folder that all files of the source are below, as far as the spec's words tell it.
+
+    It is the same whatever files are there: what is called by a path from here keeps its name.
+    """
+    roots = []
+    for pattern in source_patterns(spec.source.path):
+        literal = spec.folder / pattern
+        while glob.has_magic(str(literal.relative_to(spec.folder))) and not literal.exists():
+            literal = literal.parent
+        is_file = literal.suffix.lower() == ".parquet" and not literal.is_dir()
+        roots.append(real(literal.parent if is_file else literal))
+    return Path(os.path.commonpath(roots))
+
+
 def templates_folder(spec: Spec) -> Path:
     """The folder that templates are looked up in."""
     return spec.folder / (spec.templates or "")

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.modes.ray_nodes import Nodes, actors, wait_until
 from tests.modes.test_contract import (
     CALLS,
     FAILED,
@@ -24,7 +25,6 @@ from tests.modes.test_contract import (
 )
 from tests.project import Project, serving
 
-NODES = Path(__file__).parents[2] / "benchmarks/ray_nodes.py"
 KEY = "sk-first-1234567890"
 HIDING_RAY = """
 import runpy, sys
@@ -32,38 +32,6 @@ sys.modules["ray"] = None
 sys.argv = ["gptflow", "run", "spec.yaml", "--mode", "ray"]
 runpy.run_module("gptflow", run_name="__main__", alter_sys=True)
 """
-
-
-class Nodes:
-    """The cluster's program."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._process = process
-        self.address, folder = process.stdout.readline().split()
-        self.folder = Path(folder)
-
-    def kill_second(self) -> None:
-        print("kill", file=self._process.stdin, flush=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "killed\n"
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    process = subprocess.Popen(
-        [sys.executable, NODES],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    with process:
-        yield Nodes(process)
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 @pytest.fixture
@@ -80,29 +48,6 @@ def contract(tmp_path: Path) -> Iterator[Project]:
 def on_cluster(contract: Project, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
     return contract
-
-
-def actors(nodes: Nodes) -> list[int]:
-    """The processes of actors on the cluster: children of its raylets."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if not (folder / "cmdline").read_bytes().startswith(b"ray::Actor"):
-                continue
-            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            raylet = Path("/proc", parent, "cmdline").read_bytes()
-        except OSError:
-            continue
-        if str(nodes.folder).encode() in raylet:
-            found.append(int(folder.name))
-    return found
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_run_goes_on_in_another_mode_and_leaves_no_key_with_ray(

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from gptflow.engine import wire
-from gptflow.engine.attempt import Response, TransportFault
+from gptflow.engine.attempt import Flaw, Response, TransportFault
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.limits import header
 from gptflow.engine.stored import stored_reply
@@ -38,10 +38,17 @@ class AwayDesk:
         self._client = client
         self._outbox = outbox
         self._tells_messages = tells_messages
+        self.keeps = False
+        """Whether this end stores the replies: the run is told of them, and not what they say."""
         self._steps = {step.name: _Step(step.model, step.params) for step in plan.steps}
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self.keys: dict[int, KeyEntry] = {}
+
+    @property
+    def in_line(self) -> int:
+        """Calls for which the run has to find a key."""
+        return len(self._waiting)
 
     def take(self, message: Any) -> None:
         """Takes a message about a call."""
@@ -61,15 +68,16 @@ class AwayDesk:
             message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
             raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
         question = self._question(position, call, prefer)
-        number, last = question.call, None
+        number, last, wasted = question.call, None, None
         answer = await self._said(number, question)
         while isinstance(answer, said.SendCall):
             key = self.keys[answer.key]
             outcome = await self._client.send(key, call.endpoint, body)
-            last, told = _told(number, outcome)
-            if last is not None and not question.is_beside:
+            last, told = _told(number, outcome, with_body=not self.keeps)
+            if last is not None and (self.keeps or not question.is_beside):
                 self._outbox.post(told)
                 return _from_key(last, key.name)
+            wasted = _paid(outcome, key.name) if self.keeps else None
             answer = await self._said(number, told)
         match answer:
             case said.Kept() if last is not None:
@@ -77,7 +85,8 @@ class AwayDesk:
             case said.Found():
                 return stored_reply(call, answer.body)
             case said.NoReply():
-                raise CallFailed(answer.failure, _cut_off(call) if answer.truncated else None)
+                cut_off = _cut_off(call) if answer.truncated and not self.keeps else None
+                raise CallFailed(answer.failure, wasted or cut_off)
             case said.Raise():
                 raise pickle.loads(answer.error)  # noqa: S301  # from the run that started this
         raise AssertionError(answer)
@@ -103,11 +112,20 @@ class AwayDesk:
             rest = said.encoded(unusual)
         tokens = estimate_tokens(call.messages)
         return said.AskFor(
-            next(self._numbers), position, not usual, call.key, call.step, tokens, prefer, rest
+            next(self._numbers),
+            position,
+            self.keeps or not usual,
+            call.key,
+            call.step,
+            tokens,
+            prefer,
+            rest,
         )
 
 
-def _told(number: int, outcome: Response | TransportFault) -> tuple[Reply | None, Any]:
+def _told(
+    number: int, outcome: Response | TransportFault, *, with_body: bool
+) -> tuple[Reply | None, Any]:
     """What came of an attempt: the reply that is to be kept, if any, and what the run is told."""
     if isinstance(outcome, TransportFault):
         fault = said.Faulted(
@@ -122,7 +140,7 @@ def _told(number: int, outcome: Response | TransportFault) -> tuple[Reply | None
     is_counted = usage.prompt_tokens is not None and usage.completion_tokens is not None
     answered = said.Answered(
         call=number,
-        body=reply.body,
+        body=reply.body if with_body else b"",
         model=reply.model,
         finish_reason=reply.finish_reason,
         prompt_tokens=usage.prompt_tokens,
@@ -150,6 +168,15 @@ def _from_key(reply: Reply, key_name: str) -> Reply:
     return Reply(
         reply.text, reply.finish_reason, reply.usage, reply.model, reply.body, key_name=key_name
     )
+
+
+def _paid(outcome: Response | TransportFault, key_name: str) -> Reply | None:
+    """What was paid for and is no reply: a refusal, or one without content."""
+    if isinstance(outcome, TransportFault) or outcome.status not in _SUCCESSES:
+        return None
+    read = wire.decode(outcome.body)
+    flawed = read.reply if isinstance(read, Flaw) else None
+    return flawed and _from_key(flawed, key_name)
 
 
 def _cut_off(call: Call) -> Reply:

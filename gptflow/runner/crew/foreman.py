@@ -10,9 +10,8 @@ from typing import Self
 
 from gptflow.errors import GptflowError, RunStopped
 from gptflow.records import Failure, FailureKind, Row, RowResult, RowStatus
-from gptflow.runner.crew.hand import Hand, Orders, WorkerGone
+from gptflow.runner.crew.hand import Answering, Hand, Orders, WorkerGone
 from gptflow.runner.crew.link import Mode
-from gptflow.runner.desk import Desk
 
 MOST_DEATHS = 3
 """Workers that may end with the same row in their hands before it fails: it may be the cause."""
@@ -27,7 +26,12 @@ class Foreman:
     """A crew of workers, all of one mode. Use it in `async with`."""
 
     def __init__(
-        self, mode: Mode, workers: int, orders: Orders, desk: Desk, say: Callable[[str], object]
+        self,
+        mode: Mode,
+        workers: int,
+        orders: Orders,
+        desk: Answering,
+        say: Callable[[str], object],
     ) -> None:
         """Build a crew; nobody is there yet.
 

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from gptflow.engine.caller import Outcome
+from gptflow.engine.caller import Outcome, Send
 from gptflow.engine.config import KeyEntry
 from gptflow.errors import CallFailed, GptflowError
 from gptflow.pipeline.plan import Plan
-from gptflow.records import Row, RowResult
+from gptflow.records import Call, Row, RowResult
 from gptflow.runner.crew import messages as said
 from gptflow.runner.crew.inbox import Inbox
 from gptflow.runner.crew.inside import pickled
 from gptflow.runner.crew.link import Link
 from gptflow.runner.crew.outbox import Outbox
 from gptflow.runner.crew.reading import call_of, outcome_of, result_of, told_key
-from gptflow.runner.desk import Desk, SenderLost
+from gptflow.runner.desk import Answer, SenderLost
 
 LATE_SHARE, LEAST_LATE_S = 0.25, 2.0
 """A worker that says nothing of a call so long after its deadline, as a share of that, hangs: it
@@ -43,6 +44,17 @@ class Orders:
     """Names of the API keys: each worker starts at its own."""
     tells_keys: bool = True
     """Whether workers are told the keys; else they find them by their names where they live."""
+    on_progress: Callable[[said.Progress], object] = lambda _: None
+    """Told how far rows have come that stand for many."""
+
+
+class Answering(Protocol):
+    """What a hand needs of a desk."""
+
+    async def answer(
+        self, call: Call, *, prefer: str | None = None, send: Send | None = None
+    ) -> Answer:
+        """As `Desk.answer`."""
 
 
 class WorkerGone(Exception):
@@ -67,7 +79,7 @@ class _Errand:
 class Hand:
     """One worker, from its start to its end."""
 
-    def __init__(self, orders: Orders, desk: Desk, first_key: str | None) -> None:
+    def __init__(self, orders: Orders, desk: Answering, first_key: str | None) -> None:
         """`first_key`: where its conversations begin, as long as that key has room."""
         self._orders = orders
         self._desk = desk
@@ -171,6 +183,8 @@ class Hand:
                 self._take_outcome(message)
             case said.Pong():
                 pass  # it was heard
+            case said.Progress():
+                self._orders.on_progress(message)
             case said.Ready():
                 self.ready.set_result(None)
             case said.Unfit():

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from gptflow import __version__
 from gptflow.data.json_text import parse_object
@@ -27,8 +27,19 @@ OwnKey = Callable[[str], KeyEntry]
 """Finds a key by its name where the worker lives. Raises ConfigError."""
 
 
+class Craft(Protocol):
+    """What a worker does with a row in place of talking it through. It is pickled."""
+
+    async def bring(
+        self, taken: said.TakeRow, plan: Plan, desk: AwayDesk, post: Callable[[Any], None]
+    ) -> said.RowEnd:
+        """Brings it to its end. Raises GptflowError: what concerns the run."""
+
+
 class _Inside:
     """One worker at work."""
+
+    craft: Craft | None = None
 
     def __init__(self, plan: Plan, desk: AwayDesk, outbox: Outbox, own_key: OwnKey | None) -> None:
         self._desk = desk
@@ -62,18 +73,26 @@ class _Inside:
 
     async def _bring(self, taken: said.TakeRow) -> None:
         """Brings a row to its result, or back."""
-        position = taken.position
         try:
-            columns = parse_object(taken.raw, ("the source", position + 1))
-            row = Row(position, taken.record, taken.key, taken.ordinal, taken.raw, columns)
-            talk = Talk(self._plan, partial(self._desk.reply, position))
-            result = await talk.converse(row)
+            if self.craft is None:
+                end = await self._talk(taken)
+            else:
+                end = await self.craft.bring(taken, self._plan, self._desk, self._outbox.post)
         except GptflowError as error:
-            self._outbox.post(said.RowBack(position, pickled(error)))
+            self._outbox.post(said.RowBack(taken.position, pickled(error)))
             return
-        self._outbox.post(
-            said.RowEnd(position, result.fields, result.failure, result.calls, result.truncated)
-        )
+        except Exception as bug:  # noqa: BLE001  # who has handed it out must not wait for ever
+            self._outbox.post(said.RowBack(taken.position, _broken(bug)))
+            return
+        self._outbox.post(end)
+
+    async def _talk(self, taken: said.TakeRow) -> said.RowEnd:
+        """Talks a row through."""
+        position = taken.position
+        columns = parse_object(taken.raw, ("the source", position + 1))
+        row = Row(position, taken.record, taken.key, taken.ordinal, taken.raw, columns)
+        result = await Talk(self._plan, partial(self._desk.reply, position)).converse(row)
+        return said.RowEnd(position, result.fields, result.failure, result.calls, result.truncated)
 
     def _entry(self, told: said.KnowKey) -> KeyEntry:
         if told.api_key is None:
@@ -112,6 +131,9 @@ async def work(port: Port, own_key: OwnKey | None = None) -> None:
         open_things.push_async_callback(client.aclose)
         desk = AwayDesk(plan, client, outbox, tells_messages=begin.tells_messages)
         inside = _Inside(plan, desk, outbox, own_key)
+        if begin.craft is not None:
+            inside.craft = pickle.loads(begin.craft)  # noqa: S301  # from the run, as the plan
+            desk.keeps = True
         open_things.push_async_callback(inside.end)
         port.send(said.encoded([said.Ready()]))
         await _take_all(port, inside)
@@ -142,6 +164,10 @@ def _plan(begin: said.Begin) -> Plan:
             hint="install the same versions of Python and of its packages on all machines",
         )
     return plan
+
+
+def _broken(bug: BaseException) -> bytes:
+    return pickle.dumps(RunStopped(f"a worker failed: {type(bug).__name__}: {bug}"))
 
 
 def pickled(error: BaseException) -> bytes:

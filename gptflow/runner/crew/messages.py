@@ -30,6 +30,8 @@ class Begin(msgspec.Struct, frozen=True, tag=0, array_like=True):
     """That are kept open between requests."""
     tells_messages: bool
     """Whether the run wants to see the questions: its simulator makes replies up from them."""
+    craft: bytes | None = None
+    """Pickled: an `inside.Craft`, where rows are not to be talked through."""
 
 
 class TakeRow(msgspec.Struct, frozen=True, tag=1, array_like=True, gc=False):
@@ -205,7 +207,20 @@ class Pong(msgspec.Struct, frozen=True, tag=8, array_like=True):
     """The worker's event loop is alive."""
 
 
-ToRun = Ready | Unfit | AskFor | Answered | Responded | Faulted | RowEnd | RowBack | Pong
+class Progress(msgspec.Struct, frozen=True, tag=9, array_like=True, gc=False):
+    """How far a row has come that stands for many: a shard. Counts are of all its rows."""
+
+    position: int
+    rows: int
+    done: int
+    failed: int
+    reused_calls: int
+    """Of this worker's work on it."""
+    is_first: bool
+    """Whether what is counted was there before this worker's work."""
+
+
+ToRun = Ready | Unfit | AskFor | Answered | Responded | Faulted | RowEnd | RowBack | Pong | Progress
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(list[ToWorker])

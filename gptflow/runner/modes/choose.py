@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from gptflow import __version__
 from gptflow.engine.engine import MOST_IN_FLIGHT
 from gptflow.runner.crew.foreman import Foreman
-from gptflow.runner.crew.hand import Orders
+from gptflow.runner.crew.hand import Answering, Orders
+from gptflow.runner.crew.inside import Craft
 from gptflow.runner.crew.link import Mode
-from gptflow.runner.crew.messages import Begin
+from gptflow.runner.crew.messages import Begin, Progress
 from gptflow.runner.desk import Desk
 from gptflow.runner.lanes import Converse
 from gptflow.runner.modes.process import Processes
@@ -36,6 +40,37 @@ class Crew(NamedTuple):
     """Lets the rows fail with RunStopped that wait for a worker."""
 
 
+class Sharding(NamedTuple):
+    """What differs for workers whose rows are shards."""
+
+    craft: Craft
+    on_progress: Callable[[Progress], object]
+
+
+@asynccontextmanager
+async def shard_crew(
+    prepared: Prepared,
+    shards: int,
+    server: Server,
+    desk: Answering,
+    say: Callable[[str], object],
+    sharding: Sharding,
+) -> AsyncIterator[Crew]:
+    """Who works on whole shards, while it is open: actors on a Ray cluster.
+
+    Raises:
+        GptflowError: there can be none.
+    """
+    begin = replace(_begin(prepared, server), craft=pickle.dumps(sharding.craft))
+    orders = dataclasses.replace(
+        _orders(prepared, server), begin=begin, on_progress=sharding.on_progress
+    )
+    parallelism = prepared.spec.parallelism
+    mode = RayMode(parallelism.ray, _range(parallelism), say)
+    async with _hired(mode, min(_workers(parallelism), shards), orders, desk, say) as opened:
+        yield opened
+
+
 @asynccontextmanager
 async def crew(
     prepared: Prepared, rows: int, server: Server, desk: Desk, say: Callable[[str], object]
@@ -52,10 +87,15 @@ async def crew(
     if mode is None:
         yield Crew(Talk(plan, desk.reply).converse)
         return
-    keys = tuple(key.name for key in server.config.keys)
-    tells_keys = parallelism.mode != "ray" or parallelism.ray.config is None
-    orders = Orders(plan, _begin(prepared, server), keys, tells_keys)
     workers = min(_workers(parallelism), rows)
+    async with _hired(mode, workers, _orders(prepared, server), desk, say) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _hired(
+    mode: Mode, workers: int, orders: Orders, desk: Answering, say: Callable[[str], object]
+) -> AsyncIterator[Crew]:
     async with (
         _closing(mode),
         Foreman(mode, workers, orders, desk, say) as foreman,
@@ -102,11 +142,24 @@ def _range(parallelism: ParallelismSpec) -> int | WorkersRange:
     return wanted if isinstance(wanted, WorkersRange) else _workers(parallelism)
 
 
+def most_workers(parallelism: ParallelismSpec) -> int:
+    """How many workers there may come to be."""
+    wanted = _range(parallelism)
+    return wanted.max if isinstance(wanted, WorkersRange) else wanted
+
+
 def _workers(parallelism: ParallelismSpec) -> int:
     wanted = parallelism.workers
     if isinstance(wanted, WorkersRange):
         return wanted.min
     return len(os.sched_getaffinity(0)) if wanted == "auto" else wanted
+
+
+def _orders(prepared: Prepared, server: Server) -> Orders:
+    parallelism = prepared.spec.parallelism
+    keys = tuple(key.name for key in server.config.keys)
+    tells_keys = parallelism.mode != "ray" or parallelism.ray.config is None
+    return Orders(prepared.plan, _begin(prepared, server), keys, tells_keys)
 
 
 def _begin(prepared: Prepared, server: Server) -> Begin:

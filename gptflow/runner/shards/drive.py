@@ -41,7 +41,7 @@ class Counter:
         self._stopped: RunStopped | None = None
 
     def stop(self, reason: RunStopped) -> None:
-        """Lets no call be asked any more: so each shard ends when its calls on the wire are back."""
+        """Lets no call be asked any more: each shard ends with its calls on the wire."""
         self._stopped = self._stopped or reason
 
     async def answer(
