@@ -32,6 +32,7 @@ steps:
 parallelism: {{mode: process, workers: 2, concurrency: {IN_FLIGHT}}}
 output: {{path: out/labels.jsonl}}
 """
+TAIL = SPEC[SPEC.index("parallelism:") :]
 
 
 @pytest.fixture
@@ -100,6 +101,44 @@ def test_a_worker_that_is_killed_costs_no_more_than_what_it_had_in_flight(
     assert len(asked) == 2 * ROWS
     assert again <= IN_FLIGHT * len(kills)
     assert "was killed by SIGKILL: another one takes its place" in err
+
+
+def test_files_that_are_edited_during_a_run_change_nothing_for_its_workers(
+    project: Project,
+) -> None:
+    spec = SPEC.replace('"Label review {{ number }}."', "{file: label.j2}")
+    spec = spec.replace("{label: text}", "{label: {schema: {file: label.json}}}")
+    project.write("spec.yaml", f"templates: prompts\n{spec}")
+    project.write("label.json", '{"type": "array"}')
+    project.write("prompts/label.j2", "{% include 'label.' ~ 'part' %}")
+    project.write("prompts/label.part", "[{{ number }}]")
+    project.write_rows([{"number": number} for number in range(100)])
+    run = project.start("run", "spec.yaml", "-q", "--workers", "1")
+    wait_for(project, 20)
+    for name in ("label.json", "prompts/label.j2"):
+        project.write(name, "edited")
+    (project.folder / "prompts/label.part").unlink()
+    os.kill(workers_of(run.pid)[0], signal.SIGKILL)
+    out, err = run.communicate(timeout=100)
+    assert run.returncode == 0, out + err
+    assert "another one takes its place" in err
+    assert [row["label"] for row in project.output()] == [[number] for number in range(100)]
+
+
+def test_a_worker_that_finds_other_python_code_says_which(project: Project) -> None:
+    code = "def again(row):\n    return {'again': 'fine'}\n"
+    project.write("again.py", code)
+    hook = HOOK.replace("deadly:end", "again:again")
+    project.write("spec.yaml", SPEC.partition("  - name: again")[0] + hook + TAIL)
+    options = ("-q", "--allow-python", "--python-path", ".")
+    run = project.start("run", "spec.yaml", "--workers", "1", *options)
+    wait_for(project, 20)
+    project.write("again.py", code + "# edited")
+    os.kill(workers_of(run.pid)[0], signal.SIGKILL)
+    out, err = run.communicate(timeout=100)
+    assert run.returncode != 0, out + err
+    assert "other Python code than the run has read: again:again (" in err
+    assert "Traceback" not in err
 
 
 def test_workers_end_with_a_run_that_is_killed(project: Project) -> None:
