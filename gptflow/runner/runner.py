@@ -19,8 +19,10 @@ from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import Prices
 from gptflow.runner.publish import Publisher, Target
 from gptflow.runner.session import Session, Watchers
+from gptflow.runner.shards.run import ShardedRun
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.tally import Tally
+from gptflow.spec.paths import is_sharded
 from gptflow.store.record import RunStatus
 from gptflow.store.run import RunChange
 from gptflow.store.store import Store
@@ -80,6 +82,10 @@ class Runner:
         Raises:
             GptflowError: bad data, a store that cannot be used, an output that cannot be written.
         """
+        if is_sharded(self._prepared.spec):
+            options, fresh = self._options, self._options.fresh
+            sharded = ShardedRun(self._prepared, self._watchers, options.store, fresh=fresh)
+            return sharded.run(options.retry)
         began_s = time.monotonic()
         if self._prepared.spec.parallelism.mode == "batch":
             check_server(self._prepared.choice)
