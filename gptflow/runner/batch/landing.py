@@ -71,7 +71,10 @@ class Landing:
                 return await self._apis.patience.insist(looking)
             except ApiRefused as refused:
                 verdict = refused.verdict
-                if verdict.kind in LOSSES and verdict.status != NOT_FOUND:
+                is_loss = verdict.kind in LOSSES
+                if verdict.kind is VerdictKind.EXHAUSTED:
+                    is_loss = member.account != record.account  # its own one may be paid again
+                if is_loss and verdict.status != NOT_FOUND:
                     self._members.lose(member, record.model, verdict)
                 elif verdict.status != NOT_FOUND:
                     raise RunStopped(

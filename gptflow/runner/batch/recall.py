@@ -126,7 +126,8 @@ class Recall:
         except RunStopped:
             if not self._members.are_retired:
                 raise
-            self._say(f"{self._left()}: no key may look at it; the calls are asked anew")
+            left = batches_and_calls([flight.record for flight in self._flights])
+            self._say(f"no key may look at {left}: the calls are asked anew")
             return
         finally:
             await self._apis.aclose()
