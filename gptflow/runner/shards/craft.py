@@ -57,7 +57,9 @@ class ShardCraft:
 
     spec: Spec
     choice: ServerChoice
-    fresh: bool
+    fresh_since: float | None
+    """Start over: a shard's run from before this time, in seconds since 1970, is not gone on with.
+    A later one is of the same command, whose worker was lost."""
     retry: Retry | None
     lanes: int | None
     """Rows of a shard that are under way at a time; None for as many as find a key."""
@@ -84,7 +86,7 @@ class ShardCraft:
 
     def _prepared(self, shard: Shard, plan: Plan) -> Prepared:
         source = self.spec.source.model_copy(update={"path": shard.source})
-        output = self.spec.output.model_copy(update={"path": shard.output})
+        output = self.spec.output.model_copy(update={"path": shard.path})
         spec = self.spec.model_copy(update={"source": source, "output": output})
         return Prepared(spec, plan, open_files([Path(shard.source)]), self.choice, None)
 
@@ -92,7 +94,10 @@ class ShardCraft:
         """Reads the file; in a thread, since that may take a while."""
         retry = self.retry if path.exists() else None
         with Store.open(path) as store:
-            return begin(store, prepared, fresh=self.fresh, retry=retry)
+            latest = store.reader.latest_run(prepared.choice.name)
+            since = self.fresh_since
+            fresh = since is not None and (latest is None or latest.started_at < since)
+            return begin(store, prepared, fresh=fresh, retry=retry)
 
 
 class _Asker:

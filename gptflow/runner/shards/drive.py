@@ -165,7 +165,7 @@ class ShardDrive:
         watchers: Watchers,
         purse: Purse | None,
         *,
-        fresh: bool,
+        fresh_since: float | None,
         retry: Retry | None,
     ) -> None:
         self._prepared = prepared
@@ -173,7 +173,7 @@ class ShardDrive:
         self._purse = purse
         wanted = prepared.spec.parallelism.concurrency
         lanes = None if wanted == "auto" else wanted
-        self._craft = ShardCraft(prepared.spec, prepared.choice, fresh, retry, lanes)
+        self._craft = ShardCraft(prepared.spec, prepared.choice, fresh_since, retry, lanes)
 
     async def bring(
         self, shards: Sequence[Shard], markers: dict[str, Marker], server: Server

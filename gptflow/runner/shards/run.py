@@ -5,13 +5,15 @@ It holds nothing of a row: rows, replies and results are with the worker that ha
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gptflow import __version__
-from gptflow.errors import RunStopped
+from gptflow.errors import RunStopped, UsageError
+from gptflow.pipeline.texts import shown_path
 from gptflow.runner.begin import Beginning, Retry
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.prepare import STORE_FOLDER, Prepared
@@ -23,6 +25,7 @@ from gptflow.runner.shards.drive import ShardDrive
 from gptflow.runner.shards.shard import Marker, Shard, read_marker, shards_of
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.words import counted
+from gptflow.spec.paths import resolve_output
 from gptflow.store.reader import StoreReader
 from gptflow.store.record import FailureGroup, ModelUsage, RunRecord, RunStatus
 
@@ -36,7 +39,8 @@ class ShardedRun:
         """`stores`: the folder for the shards' stores; None for one beside the outputs."""
         self._prepared = prepared
         self._watchers = watchers
-        self._stores = stores or prepared.output / STORE_FOLDER
+        self._folder = resolve_output(prepared.spec)
+        self._stores = stores or self._folder / STORE_FOLDER
         self._fresh = fresh
         self._markers: dict[str, Marker] = {}
         """Of the shards that are done, by name."""
@@ -50,9 +54,10 @@ class ShardedRun:
         """
         began_s = time.monotonic()
         shards = shards_of(self._prepared, self._stores)
-        self._prepared.output.mkdir(parents=True, exist_ok=True)
         left = [shard for shard in shards if not self._is_done(shard, retry)]
         self._count(left)
+        if left:
+            _check_writable(self._folder)
         watchers = self._watchers
         with watchers.notices:
             if left:
@@ -85,7 +90,8 @@ class ShardedRun:
     def _work(self, left: Sequence[Shard], retry: Retry | None) -> None:
         prepared = self._prepared
         purse = self._purse(left)
-        drive = ShardDrive(prepared, self._watchers, purse, fresh=self._fresh, retry=retry)
+        since = time.time() if self._fresh else None
+        drive = ShardDrive(prepared, self._watchers, purse, fresh_since=since, retry=retry)
         try:
             with open_server(prepared.choice, prepared.config, prepared.plan) as server:
                 run_coroutine(drive.bring(left, self._markers, server))
@@ -123,7 +129,7 @@ class ShardedRun:
             spec=prepared.spec.origin.as_run,
             spec_file=prepared.spec.origin.file,
             server=prepared.choice.name,
-            output=str(prepared.output),
+            output=str(self._folder),
             fields=prepared.plan.fields,
             version=__version__,
             run_id=0,
@@ -160,7 +166,7 @@ class ShardedRun:
             if prepared.choice.name
             else Prices.of_spec(prepared.spec).cost_usd(tokens),
             wall_s=wall_s,
-            output=prepared.output,
+            output=self._folder,
             store=self._stores,
             server=prepared.choice.name,
             failures=self._failures(),
@@ -176,3 +182,14 @@ class ShardedRun:
             for group in marker.failures:
                 rows[group.kind, group.message] += group.rows
         return tuple(FailureGroup(*reason, count) for reason, count in rows.most_common())
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises UsageError where no output can be put: workers would find that out one by one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise UsageError(f"{shown_path(folder)}: no output can be written there: {reason}")

@@ -15,7 +15,8 @@ from gptflow.files import real
 from gptflow.pipeline.identity import digest_of
 from gptflow.pipeline.texts import shown_path
 from gptflow.runner.prepare import STORE_FOLDER, Prepared
-from gptflow.spec.paths import resolve_source, source_root
+from gptflow.spec.companion import simulated_path
+from gptflow.spec.paths import resolve_output, resolve_source, source_root
 from gptflow.store.record import FailureGroup, ModelUsage
 
 
@@ -25,7 +26,10 @@ class Shard(msgspec.Struct, frozen=True):
     name: str
     """Its path below the folder that all have in common, without the ending."""
     source: str
+    path: str
+    """Of the output, as a spec would name it."""
     output: str
+    """Where it is: simulated rows never take the place of real ones."""
     store: str
     rows: int
     """Records of the file."""
@@ -63,7 +67,10 @@ def look(path: Path) -> str:
     try:
         found = path.stat()
     except OSError as error:
-        raise DataError(f"{shown_path(path)}: {error.strerror}") from None
+        raise DataError(
+            f"{path}: {error.strerror}",
+            hint="the files of a run shard by shard must be at the same path on every node",
+        ) from None
     return f"{found.st_size}:{found.st_mtime_ns}"
 
 
@@ -95,24 +102,25 @@ def shards_of(prepared: Prepared, stores: Path | None) -> list[Shard]:
         DataError: a file is not Parquet, or has other columns than the first.
     """
     _refuse_unfit(prepared)
-    folder, root = prepared.output, source_root(prepared.spec)
+    folder, root = resolve_output(prepared.spec), source_root(prepared.spec)
     stores = real(stores or folder / STORE_FOLDER)
     wanted = _wanted(prepared)
-    walk, shards, first = ParquetWalk(), [], 0
+    walk, shards = ParquetWalk(), []
     for path in map(real, resolve_source(prepared.spec)):
         name = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-        rows = _rows(walk, path)
+        output = folder / name.with_suffix(".parquet")
+        simulated = simulated_path(output) if prepared.choice.mock else output
         shards.append(
             Shard(
                 name=str(name.with_suffix("")),
                 source=str(path),
-                output=str(folder / name.with_suffix(".parquet")),
+                path=str(output),
+                output=str(simulated),
                 store=str(stores / name.with_suffix(".db")),
-                rows=rows,
+                rows=_rows(walk, path),
                 wanted=wanted,
             )
         )
-        first += rows
     _refuse_clashes(shards)
     return shards
 
