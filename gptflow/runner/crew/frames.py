@@ -30,6 +30,11 @@ class Frames(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Ends the line at once, with what is not sent yet."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Asyncio's hook."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own is no subclass

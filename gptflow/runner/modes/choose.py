@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from gptflow.runner.modes.process import Processes
 from gptflow.runner.modes.ray import RayMode
 from gptflow.runner.modes.thread import Threads
 from gptflow.runner.prepare import Prepared
+from gptflow.runner.processors import usable_processors
 from gptflow.runner.server import Server
 from gptflow.runner.talk import Talk
 from gptflow.spec.model import ParallelismSpec, WorkersRange
@@ -152,7 +152,7 @@ def _workers(parallelism: ParallelismSpec) -> int:
     wanted = parallelism.workers
     if isinstance(wanted, WorkersRange):
         return wanted.min
-    return len(os.sched_getaffinity(0)) if wanted == "auto" else wanted
+    return usable_processors() if wanted == "auto" else wanted
 
 
 def _orders(prepared: Prepared, server: Server) -> Orders:

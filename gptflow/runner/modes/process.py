@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 
 from gptflow.errors import WorkerFailed
 from gptflow.runner.crew.frames import Frames
-from gptflow.runner.crew.inside import work
-from gptflow.runner.crew.mailbox import Mailbox
-from gptflow.runner.garbage import rare_collections
-from gptflow.runner.loop import run_coroutine
+from gptflow.runner.modes.process_end import ProcessEnd
 
 GRACE_S = 3.0
-"""Seconds that a process gets to end by itself, before it is killed."""
+"""Seconds that a process gets to end by itself, before it is killed; and that the line to one which
+has ended gets to bring what it has said, if another process holds it open."""
+START_S = 120.0
+"""Seconds for a process to begin: it imports what the user's functions do."""
 
 _PROGRAM = """\
-import sys
+import signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
 sys.path[:] = {path!r}
-from gptflow.runner.modes.process import live
+from gptflow.runner.modes.process_life import live
 live({line}, {life})
 """
 
@@ -34,6 +36,7 @@ class Processes:
     """Starts worker processes on this machine."""
 
     title = "process"
+    start_s: float | None = START_S
 
     async def hire(
         self, number: int, on_batch: Callable[[bytes], object], on_lost: Callable[[str], object]
@@ -53,30 +56,42 @@ class ProcessLink:
 
     def __init__(self, on_lost: Callable[[str], object]) -> None:
         self._on_lost = on_lost
-        self._closing = False
-        self._gone = asyncio.Event()
+        self._line_ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._opened = ExitStack()
 
     async def open(self, on_batch: Callable[[bytes], object]) -> None:
-        """Starts the process.
+        """Starts the process. If it cannot, or is cancelled, nothing is left of it.
 
         Raises:
             WorkerFailed: the system does not let it.
         """
+        self._frames = Frames(on_batch, self._note_line)
+        with ExitStack() as opening:
+            try:
+                await self._open(opening)
+            except OSError as error:
+                raise _not_started(error.strerror or str(error), error.errno) from error
+            except RuntimeError as error:  # a thread that cannot be started
+                raise _not_started(str(error)) from error
+            self._opened = opening.pop_all()
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _open(self, opening: ExitStack) -> None:
         ours, theirs = socket.socketpair()
-        read_end, self._life = os.pipe()
-        try:
-            self._process = _start(theirs.fileno(), read_end)
-        except OSError as error:
-            ours.close()
-            os.close(self._life)
-            raise WorkerFailed(f"no process can be started: {error.strerror}") from error
-        finally:
-            theirs.close()  # or the end of the worker would not end the line
-            os.close(read_end)
+        opening.callback(ours.close)
+        with theirs:  # or the end of the worker would not end the line
+            read_end, write_end = os.pipe()
+            opening.callback(os.close, write_end)
+            try:
+                self._process = _start(theirs.fileno(), read_end)
+            finally:
+                os.close(read_end)
+        opening.callback(self._kill)
+        self._end = ProcessEnd(self._process)
+        opening.callback(self._end.close)
+        opening.callback(self._frames.abort)
         loop = asyncio.get_running_loop()
-        _, self._frames = await loop.create_connection(
-            lambda: Frames(on_batch, self._ended), sock=ours
-        )
+        await loop.create_connection(lambda: self._frames, sock=ours)
 
     def send(self, batch: bytes) -> None:
         """See link.Link."""
@@ -84,35 +99,41 @@ class ProcessLink:
 
     async def close(self) -> None:
         """See link.Link. Kills it after GRACE_S, or at once where nobody waits so long."""
-        self._closing = True
+        self._watching.cancel()
         self._frames.close()
-        try:
-            with suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(self._process.wait, GRACE_S)
-        finally:
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait()
-            os.close(self._life)
+        with self._opened:
+            await asyncio.wait([self._end.seen], timeout=GRACE_S)
 
-    def _ended(self) -> None:
-        if not self._closing:
-            asyncio.get_running_loop().create_task(self._tell_loss())
+    async def _watch(self) -> None:
+        """Tells of an end that nobody has asked for.
 
-    async def _tell_loss(self) -> None:
-        try:
-            code = await asyncio.to_thread(self._process.wait, GRACE_S)
-        except subprocess.TimeoutExpired:
+        What the process has said before is heard first: the line has it still. A line without end
+        is one that a child of the process holds, and a process without end has closed its line.
+        """
+        signs: list[asyncio.Future[None] | asyncio.Future[int]] = [self._line_ended, self._end.seen]
+        await asyncio.wait(signs, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(signs, timeout=GRACE_S)
+        if self._end.seen.done():
+            self._on_lost(_ending(self._end.seen.result()))
+        else:
             self._process.kill()
-            code = None
-        self._on_lost(_ending(code))
+            self._on_lost("closed its line")
+
+    def _note_line(self) -> None:
+        if not self._line_ended.done():
+            self._line_ended.set_result(None)
+
+    def _kill(self) -> None:
+        self._process.kill()  # does nothing to one that has ended
+        self._process.wait()
 
 
 def _start(line: int, life: int) -> subprocess.Popen[bytes]:
-    program = _PROGRAM.format(path=sys.path, line=line, life=life)
+    # Others than strings may be on the path, and mean nothing to Python.
+    path = [entry for entry in sys.path if isinstance(entry, str)]
     return subprocess.Popen(  # noqa: S603  # this very Python, with a program of our own
         # Without -P the working directory would come first on its path.
-        [sys.executable, "-P", "-c", program],
+        [sys.executable, "-P", "-c", _PROGRAM.format(path=path, line=line, life=life)],
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr if _has_descriptor() else subprocess.DEVNULL,
         pass_fds=(line, life),
@@ -128,38 +149,15 @@ def _has_descriptor() -> bool:
         return False
 
 
-def _ending(code: int | None) -> str:
+def _not_started(why: str, number: int | None = None) -> WorkerFailed:
+    of_files = number in (errno.EMFILE, errno.ENFILE)
+    hint = "raise the limit of open files (ulimit -n), or take" if of_files else "take"
+    return WorkerFailed(f"no process can be started: {why}", hint=f"{hint} fewer workers")
+
+
+def _ending(code: int) -> str:
     """How a process has ended, for a person."""
-    if code is None:
-        return "closed its line"
     if code >= 0:
         return f"ended with exit code {code}"
     known = {signal_.value: signal_.name for signal_ in signal.Signals}
     return f"was killed by {known.get(-code, f'signal {-code}')}"
-
-
-def live(line: int, life: int) -> None:
-    """The life of a worker process, which was given its end of the line.
-
-    `life`: the end of a pipe whose other end only the run has: it ends when the run does.
-    """
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_die_with_run, args=(life,), name="gptflow-run", daemon=True).start()
-    with rare_collections():
-        run_coroutine(_work(socket.socket(fileno=line)))
-
-
-def _die_with_run(life: int) -> None:
-    """Ends the process when the run has ended: nobody will take its answers, or pay for them."""
-    os.read(life, 1)
-    os._exit(1)
-
-
-async def _work(line: socket.socket) -> None:
-    mailbox = Mailbox()
-    loop = asyncio.get_running_loop()
-    _, frames = await loop.create_connection(lambda: Frames(mailbox.put, mailbox.end), sock=line)
-    mailbox.send = frames.send
-    await work(mailbox)
-    frames.close()
