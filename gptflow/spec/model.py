@@ -294,7 +294,8 @@ class OutputSpec(SpecModel):
     path: str | None = Field(
         default=None,
         description="A .jsonl, .json, .csv or .parquet file, relative to the spec file; without "
-        "it out/NAME.jsonl.",
+        "it out/NAME.jsonl. On Ray also a folder, with a slash at its end: each Parquet file of "
+        "the source has an output of its own there.",
     )
     columns: list[str] | None = Field(
         default=None,
