@@ -42,6 +42,11 @@ class Archive(Protocol):
 class SenderLost(Exception):
     """Who was to send a call is gone, and what it was answered with it: it may be asked again."""
 
+    def __init__(self, how: str, *, was_sent: bool) -> None:
+        """`was_sent`: whether a server may have answered it, for money."""
+        super().__init__(how)
+        self.was_sent = was_sent
+
 
 class Answer(NamedTuple):
     """What a call was answered with, by anybody at any time."""
@@ -114,8 +119,9 @@ class Desk:
         asked = self._asking[call.key] = asyncio.get_running_loop().create_future()
         try:
             reply = await self._ask_and_store(call, prefer, send)
-        except asyncio.CancelledError:
-            asked.cancel()
+        except asyncio.CancelledError:  # of this row alone: the others ask for themselves
+            asked.set_exception(SenderLost("who asked was cancelled", was_sent=False))
+            asked.exception()
             raise
         except Exception as error:  # a bug too: the rows that wait for it must not wait for ever
             asked.set_exception(error)

@@ -124,7 +124,8 @@ class Lanes:
         self._uncommitted_bytes += size
         saved.add_done_callback(partial(self._end_save, event, size))
         if (
-            len(self._uncommitted) > MAX_UNCOMMITTED
+            saved.done()  # at once: the store has failed, which is told by waiting for it
+            or len(self._uncommitted) > MAX_UNCOMMITTED
             or self._uncommitted_bytes > MAX_UNCOMMITTED_BYTES
         ):
             await saved  # a slow disk holds the rows back, instead of filling the memory

@@ -144,6 +144,10 @@ class Purse:
         self._open -= calls
         self.reserved_usd = self.reserved_usd - usd if self._open else 0.0
 
+    def write_off(self, usd: float) -> None:
+        """Counts a call whose answer was lost on its way: it is paid, most likely."""
+        self.spent_usd += usd
+
     def hear(self, event: RunEvent) -> None:
         """Pays for a reply that is of no use, at once: its call may go on for long."""
         if isinstance(event, ReplyWasted):

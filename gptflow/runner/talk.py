@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from gptflow.data.json_text import encoded
 from gptflow.errors import CallFailed, GptflowError, RowFailed
 from gptflow.pipeline.plan import Plan
@@ -88,6 +90,8 @@ def row_result(
     row: Row, asked: Asked, *, fields: bytes = b"{}", failure: Failure | None = None
 ) -> RowResult:
     """A row's result, as its fields or its failure make it."""
+    if failure is not None and not failure.message.isascii():
+        failure = msgspec.structs.replace(failure, message=_writable(failure.message))
     return RowResult(
         row.position,
         RowStatus.DONE if failure is None else RowStatus.FAILED,
@@ -97,3 +101,8 @@ def row_result(
         calls=tuple(asked.calls),
         truncated=asked.truncated,
     )
+
+
+def _writable(text: str) -> str:
+    """The text with what UTF-8 cannot carry, half of a surrogate pair, written as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()

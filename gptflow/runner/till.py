@@ -10,7 +10,7 @@ from gptflow.engine.caller import Send
 from gptflow.errors import CallFailed, RunStopped
 from gptflow.records import Call, Reply
 from gptflow.runner.budget import Budget
-from gptflow.runner.desk import Asker
+from gptflow.runner.desk import Asker, SenderLost
 from gptflow.runner.drive import Drained
 from gptflow.runner.purse import Purse, Quote, Room
 
@@ -73,6 +73,10 @@ class Till:
         reserved_usd = await self._reserve(quote)
         try:
             reply = await self._asker.ask(call, prefer=prefer, send=send)
+        except SenderLost as lost:
+            if lost.was_sent:
+                self._purse.write_off(reserved_usd)
+            raise
         except CallFailed as failed:
             if failed.reply is not None:
                 self._purse.pay(quote, failed.reply)

@@ -17,8 +17,10 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 class WorkersRange(SpecModel):
     """A cluster that grows and shrinks: workers are added while rows wait."""
 
-    min: int = Field(ge=1, le=10_000, description="Workers to begin with, and to keep.")
-    max: int = Field(ge=1, le=10_000, description="The most workers.")
+    min: int = Field(
+        ge=1, le=10_000, description="Workers to begin with, and to keep.", examples=[2]
+    )
+    max: int = Field(ge=1, le=10_000, description="The most workers.", examples=[16])
 
     @model_validator(mode="after")
     def _in_order(self) -> WorkersRange:

@@ -173,8 +173,6 @@ def test_a_row_that_kills_its_workers_fails(project: Project) -> None:
         "--allow-python",
         "--python-path",
         ".",
-        "--set",
-        "parallelism.concurrency=1",
         code=1,
     )
     assert (told["done"], told["failed"]) == (39, 1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Coroutine
 from itertools import count
 from typing import Any, NamedTuple
 
 from gptflow.engine import wire
 from gptflow.engine.attempt import Flaw, Response, TransportFault
+from gptflow.engine.caller import Outcome
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.limits import header
 from gptflow.engine.stored import stored_reply
@@ -41,6 +43,7 @@ class AwayDesk:
         self.keeps = False
         """Whether this end stores the replies: the run is told of them, and not what they say."""
         self._steps = {step.name: _Step(step.model, step.params) for step in plan.steps}
+        self._has_hooks = plan.has_hooks
         self._numbers = count()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self.keys: dict[int, KeyEntry] = {}
@@ -72,7 +75,10 @@ class AwayDesk:
         answer = await self._said(number, question)
         while isinstance(answer, said.SendCall):
             key = self.keys[answer.key]
-            outcome = await self._client.send(key, call.endpoint, body)
+            sending = self._client.send(key, call.endpoint, body)
+            if question.is_beside:
+                sending = self._sent_in_any_case(number, sending)
+            outcome = await sending
             last, told = _told(number, outcome, with_body=not self.keeps)
             if last is not None and (self.keeps or not question.is_beside):
                 self._outbox.post(told)
@@ -91,11 +97,29 @@ class AwayDesk:
                 raise pickle.loads(answer.error)  # noqa: S301  # from the run that started this
         raise AssertionError(answer)
 
+    async def _sent_in_any_case(
+        self, number: int, sending: Coroutine[Any, Any, Outcome]
+    ) -> Outcome:
+        """What came of an attempt. The run hears of it, too, where nobody waits for it any more."""
+        task = asyncio.ensure_future(sending)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:  # a function of the user's has lost its patience: it is paid
+            task.add_done_callback(
+                lambda done: self._outbox.post(_told(number, done.result(), with_body=True)[1])
+            )
+            raise
+
     async def _said(self, number: int, message: Any) -> Any:
         """What is answered to a message about a call."""
         waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._outbox.post(message)
-        return await waiting
+        try:
+            return await waiting
+        except asyncio.CancelledError:  # a function of the user's has lost its patience
+            self._waiting.pop(number, None)
+            self._outbox.post(said.GivenUp(number))
+            raise
 
     def _question(self, position: int, call: Call, prefer: str | None) -> said.AskFor:
         step = self._steps.get(call.step)
@@ -114,7 +138,7 @@ class AwayDesk:
         return said.AskFor(
             next(self._numbers),
             position,
-            self.keeps or not usual,
+            self.keeps or self._has_hooks or not usual,
             call.key,
             call.step,
             tokens,

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Self
 
-from gptflow.errors import GptflowError, RunStopped
+from gptflow.errors import GptflowError, RunStopped, WorkerFailed
 from gptflow.records import Failure, FailureKind, Row, RowResult, RowStatus
 from gptflow.runner.crew.hand import Answering, Hand, Orders, WorkerGone
 from gptflow.runner.crew.link import Mode
 
-MOST_DEATHS = 3
-"""Workers that may end with the same row in their hands before it fails: it may be the cause."""
+SUSPECT = 2
+"""Workers that have ended while a row was all theirs to work on: from then on it is tried alone."""
+GUILTY = 3
+"""One more that ends with it alone was ended by it."""
+MOST_DEATHS = 10
+"""Workers that may end with a row in their hands, whatever it waited for."""
 MOST_FALSE_STARTS = 3
-"""Workers in a row that may end before they can take a row."""
-
+"""Workers of a place in a row that may end before they can take a row."""
+BARREN = 10
+"""Workers in a row, for each place, that may end without a row that has come to its end."""
+FAIR_START_S = 5.0
+"""So long rows are kept for workers that are only starting."""
+START_AGAIN_S = 1.0
 LOOK_S = 3.0
-"""Between two looks at a worker that has calls on the wire."""
+"""Between two looks at a worker."""
 
 
 class Foreman:
@@ -50,12 +59,20 @@ class Foreman:
         self._hands: dict[int, Hand] = {}
         """Those that can take rows, by their place."""
         self._places: dict[int, asyncio.Task[None]] = {}
+        self._starting = 0
+        """Places whose worker is soon to come."""
+        self._rows = 0
+        """That are with the crew, or wait for a worker."""
         self._changed = asyncio.Event()
-        self._false_starts = 0
-        self._error: GptflowError | None = None
+        self._trial = asyncio.Lock()
+        self._error: Exception | None = None
         self._draining = False
         self._deaths: Counter[int] = Counter()
-        """Of the rows that were in the hands of workers that ended."""
+        """Of workers, by the rows that were in their hands."""
+        self._suspicions: Counter[int] = Counter()
+        """The same, where the row did not wait for anything outside of the worker."""
+        self._barren = 0
+        """Workers that have ended since a row has come to its end."""
 
     async def __aenter__(self) -> Self:
         self.grow(self._workers)
@@ -66,7 +83,7 @@ class Foreman:
         for _ in range(by):
             number = len(self._places)
             place = asyncio.create_task(self._keep_filled(number))
-            place.add_done_callback(self._note_bug)
+            place.add_done_callback(self._end_place)
             self._places[number] = place
 
     async def __aexit__(self, *_: object) -> None:
@@ -78,86 +95,187 @@ class Foreman:
         """Has a row brought to its result by the worker with the fewest.
 
         Raises:
-            GptflowError: what concerns the run, or that there can be no workers.
+            RunStopped: there can be no workers any more.
+            GptflowError: what concerns the run.
         """
-        while True:
-            hand = await self._free_hand()
-            try:
-                return await hand.converse(row)
-            except WorkerGone as gone:
-                self._deaths[row.position] += 1
-                if self._deaths[row.position] >= MOST_DEATHS:
-                    return _failed(row, self._mode.title, str(gone))
+        self._rows += 1
+        try:
+            while True:
+                result = await self._try(row)
+                if result is not None:
+                    return result
+        finally:
+            self._rows -= 1
+            self._changed.set()
 
     def drain(self) -> None:
         """Lets no row wait for a worker any more."""
         self._draining = True
         self._changed.set()
 
+    async def _try(self, row: Row) -> RowResult | None:
+        """A row's result; None if its worker has ended first."""
+        position = row.position
+        try:
+            if self._suspicions[position] < SUSPECT:
+                result = await (await self._free_hand()).converse(row)
+            else:
+                result = await self._converse_alone(row)
+        except WorkerGone as gone:
+            self._deaths[position] += 1
+            self._suspicions[position] += gone.is_suspect
+            if self._suspicions[position] >= GUILTY or self._deaths[position] >= MOST_DEATHS:
+                return _failed(row, self._deaths[position], f"{self._mode.title} {gone}")
+            return None
+        self._barren = 0
+        return result
+
+    async def _converse_alone(self, row: Row) -> RowResult:
+        """Has a row talked through by a worker that has nothing else: so nothing else is to blame.
+
+        One row at a time, and the other workers go on.
+        """
+        async with self._trial:
+            hand = await self._free_hand()
+            hand.is_reserved = True
+            try:
+                while hand.load and hand in self._hands.values():
+                    await self._change()
+                return await hand.converse(row)
+            finally:
+                hand.is_reserved = False
+                self._changed.set()
+
     async def _free_hand(self) -> Hand:
-        while not self._hands:
+        """The worker with the fewest rows, if it has no more than its share.
+
+        Without that the first one to come would be given all that there is to do at the start.
+        """
+        while True:
             if self._error is not None:
                 raise self._error
-            if self._draining:
+            free = [hand for hand in self._hands.values() if not hand.is_reserved]
+            hand = min(free, key=lambda hand: hand.load, default=None)
+            if hand is not None and hand.load < math.ceil(self._rows / self._expected()):
+                return hand
+            if not self._hands and self._draining:
                 raise RunStopped("the run was interrupted")
-            self._changed.clear()
-            await self._changed.wait()
-        return min(self._hands.values(), key=lambda hand: hand.load)
+            await self._change()
+
+    def _expected(self) -> int:
+        return max(1, len(self._hands) + self._starting)
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
 
     async def _keep_filled(self, number: int) -> None:
         """Sees to it that there is a worker in a place, until the crew is sent home."""
-        try:
-            while self._error is None:
-                await self._one_life(number)
-        except GptflowError as error:
-            self._give_up(error)
+        false_starts = 0
+        while self._error is None and not self._draining:
+            try:
+                if await self._one_life(number):
+                    false_starts = 0
+                    continue
+                told = None
+            except WorkerFailed as failed:
+                told = failed
+            false_starts += 1
+            if false_starts >= MOST_FALSE_STARTS:
+                raise told or RunStopped(
+                    f"{self._mode.title} {number} ended {false_starts} times before it could take"
+                    " a row",
+                    hint="what it wrote to stderr may say why",
+                )
+            await asyncio.sleep(START_AGAIN_S)
 
-    async def _one_life(self, number: int) -> None:
-        """A worker, from its start to its end."""
+    async def _one_life(self, number: int) -> bool:
+        """A worker, from its start to its end. False: it has never been ready.
+
+        Raises:
+            WorkerFailed: it cannot be started.
+            GptflowError: it can do nothing for this run, and no other one could.
+        """
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         keys = self._orders.keys
         hand = Hand(self._orders, self._desk, keys[number % len(keys)])
 
         def lost(how: str) -> None:
-            self._hands.pop(number, None)
+            if self._hands.get(number) is hand:
+                del self._hands[number]
             hand.lost(how)
             if not ended.done():
                 ended.set_result(how)
 
-        link = await self._mode.hire(number, hand.take, lost)
-        hand.begin(link)
         try:
-            try:
-                await hand.ready
-            except WorkerGone as gone:
-                self._note_false_start(number, str(gone))
-                return
-            self._false_starts = 0
-            self._hands[number] = hand
-            self._changed.set()
+            async with self._start():
+                hand.begin(await self._mode.hire(number, hand.take, lost))
+                try:
+                    async with asyncio.timeout(self._mode.start_s):
+                        await asyncio.shield(hand.ready)
+                except WorkerGone as gone:
+                    self._say(f"{self._mode.title} {number} {gone} before it could take a row")
+                    return False
+                except TimeoutError:
+                    self._say(f"{self._mode.title} {number} does not start: it is given up")
+                    return False
+                self._hands[number] = hand
             async with _watched(hand, lost):
                 how = await ended
-            self._say(f"{self._mode.title} {number} {how}: another one takes its place")
+            self._note_death(number, how)
         finally:
-            self._hands.pop(number, None)
+            if self._hands.get(number) is hand:
+                del self._hands[number]
+            self._changed.set()
             await hand.close()
+        return True
 
-    def _note_false_start(self, number: int, how: str) -> None:
-        self._false_starts += 1
-        if self._false_starts >= MOST_FALSE_STARTS:
+    @asynccontextmanager
+    async def _start(self) -> AsyncIterator[None]:
+        """Counts a worker as one that is to come meanwhile, if it does not take for ever."""
+        self._starting += 1
+        is_counted = True
+
+        def forget() -> None:
+            nonlocal is_counted
+            self._starting -= is_counted
+            is_counted = False
+            self._changed.set()
+
+        timer = asyncio.get_running_loop().call_later(FAIR_START_S, forget)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            forget()
+
+    def _note_death(self, number: int, how: str) -> None:
+        told = f"{self._mode.title} {number} {how}"
+        if self._draining:
+            self._say(told)
+            return
+        self._barren += 1
+        if self._barren >= BARREN * len(self._places):
             raise RunStopped(
-                f"{self._mode.title} {number} {how} before it could take a row, and so did others",
-                hint="what it wrote to stderr may say why",
+                f"{told}, as {self._barren - 1} others before it, and no row came to its end",
+                hint="what they wrote to stderr may say why",
             )
+        self._say(f"{told}: another one takes its place")
 
-    def _note_bug(self, place: asyncio.Task[None]) -> None:
-        """Nobody is to wait for a worker that will not come."""
+    def _end_place(self, place: asyncio.Task[None]) -> None:
+        """Nobody is to wait for a worker that will not come.
+
+        Where others work, one that cannot be started is missed, and no more.
+        """
         error = None if place.cancelled() else place.exception()
-        if error is not None:
-            self._give_up(RunStopped(f"no {self._mode.title} can be started: {error}"))
-
-    def _give_up(self, error: GptflowError) -> None:
-        self._error = self._error or error
+        if error is None:
+            return
+        if isinstance(error, WorkerFailed) and self._hands:
+            self._say(f"{error}; {len(self._hands)} go on without it")
+        elif isinstance(error, GptflowError) and self._hands:
+            self._error = self._error or RunStopped(error.message, hint=error.hint)
+        elif isinstance(error, Exception):
+            self._error = self._error or error
         self._changed.set()
 
 
@@ -185,8 +303,8 @@ async def _watched(hand: Hand, lost: Callable[[str], object]) -> AsyncIterator[N
         watching.cancel()
 
 
-def _failed(row: Row, title: str, how: str) -> RowResult:
+def _failed(row: Row, deaths: int, how: str) -> RowResult:
     """The result of a row that has cost too many workers."""
-    message = f"{MOST_DEATHS} workers ended while they had it; the last {title} {how}"
+    message = f"{deaths} workers ended while they had it; the last: {how}"
     failure = Failure(FailureKind.WORKER, message)
     return RowResult(row.position, RowStatus.FAILED, row.raw, failure=failure)

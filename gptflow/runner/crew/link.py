@@ -37,6 +37,9 @@ class Mode(Protocol):
     def title(self) -> str:
         """What a person calls a worker there: "process"."""
 
+    start_s: float | None
+    """Seconds after which a worker that cannot take rows yet is given up; None for never."""
+
     async def hire(
         self, number: int, on_batch: Callable[[bytes], object], on_lost: Callable[[str], object]
     ) -> Link:

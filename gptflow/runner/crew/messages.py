@@ -127,8 +127,8 @@ class AskFor(msgspec.Struct, frozen=True, tag=2, array_like=True, gc=False):
     position: int
     """Of the row."""
     is_beside: bool
-    """Whether it is not part of the row's conversation, in which one call follows the other: a
-    function of the user's asks what it likes, when it likes."""
+    """Whether the row goes on only when the reply is on disk: a function of the user's, which may
+    ask what it likes when it likes, could end the worker with a reply that it has not told of."""
     key: bytes
     """The call key."""
     step: str
@@ -203,6 +203,12 @@ class RowBack(msgspec.Struct, frozen=True, tag=7, array_like=True):
     error: bytes
 
 
+class GivenUp(msgspec.Struct, frozen=True, tag=10, array_like=True):
+    """Nobody waits for this call any more, which has not been sent."""
+
+    call: int
+
+
 class Pong(msgspec.Struct, frozen=True, tag=8, array_like=True):
     """The worker's event loop is alive."""
 
@@ -220,7 +226,10 @@ class Progress(msgspec.Struct, frozen=True, tag=9, array_like=True, gc=False):
     """Whether what is counted was there before this worker's work."""
 
 
-ToRun = Ready | Unfit | AskFor | Answered | Responded | Faulted | RowEnd | RowBack | Pong | Progress
+Outcome = Answered | Responded | Faulted
+"""What came of a call that was sent."""
+
+ToRun = Ready | Unfit | AskFor | Outcome | GivenUp | RowEnd | RowBack | Pong | Progress
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(list[ToWorker])

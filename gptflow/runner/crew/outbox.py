@@ -31,7 +31,6 @@ class Outbox:
     def flush(self) -> None:
         """Sends what has gathered."""
         if self._messages:
-            batch = encoded(self._messages)
-            self._gather_s = min(GATHER_S * len(self._messages), LONGEST_GATHER_S)
-            self._messages = []
-            self._send(batch)
+            messages, self._messages = self._messages, []
+            self._gather_s = min(GATHER_S * len(messages), LONGEST_GATHER_S)
+            self._send(encoded(messages))

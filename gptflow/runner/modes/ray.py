@@ -69,6 +69,7 @@ class RayMode:
     """
 
     title = "Ray actor"
+    start_s: float | None = None
 
     def __init__(
         self, spec: RaySpec, workers: int | WorkersRange, say: Callable[[str], object]
