@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import Callable
-from contextlib import suppress
 
 from gptflow.errors import MissingExtra, RunStopped, UsageError
 from gptflow.runner.crew.link import Link
@@ -13,7 +12,8 @@ from gptflow.runner.modes.ray_child import RayChild
 from gptflow.runner.modes.ray_frames import Frame, Kind, Size
 from gptflow.spec.parallelism import RaySpec, WorkersRange
 
-CLOSE_S = 10.0
+CLOSE_S = 6.0
+"""Twice what the process that speaks with Ray gives a worker. Where it is silent, it hangs."""
 PLACE_S = 10.0
 """After so long without a place for a worker a person wants to know."""
 
@@ -36,6 +36,8 @@ class RayLink:
         self._closing = False
         self._ended = asyncio.Event()
         self.hear = hear
+        self.hangs = False
+        """Whether nobody has said of it that it has ended."""
         self.placed = False
         self.busy_until = 0.0
         """By the loop's clock; of one that has no place yet, never."""
@@ -50,8 +52,10 @@ class RayLink:
         self._closing = True
         if not self._ended.is_set():
             self._post(Frame(Kind.CLOSE, self._line))
-            with suppress(TimeoutError):
+            try:
                 await asyncio.wait_for(self._ended.wait(), CLOSE_S)
+            except TimeoutError:
+                self.hangs = True
 
     def end(self, why: str) -> None:
         """The worker has ended."""
@@ -125,7 +129,8 @@ class RayMode:
         if self._alarm is not None:
             self._alarm.cancel()
         if self._child is not None:
-            self._leaving.append(asyncio.ensure_future(self._child.close()))
+            hangs = any(link.hangs for link in self._links.values())
+            self._leaving.append(asyncio.ensure_future(self._child.close(in_haste=hangs)))
             self._child = None
         await asyncio.gather(*self._leaving)
 

@@ -29,7 +29,7 @@ from gptflow.runner.modes.ray_stream import Stream
 SPACING_S = 0.0025
 """Between two messages one way with the same actor, times the number of actors: so all of them
 together cost this process less than a core, and a batch waits less than a model takes."""
-END_S = 5.0
+END_S = 3.0
 """For a worker that was told to end."""
 
 Tell = Callable[[Frame], None]
