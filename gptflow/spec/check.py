@@ -65,6 +65,16 @@ def model_problems(data: Any, origin: Origin) -> list[Problem]:
     ]
 
 
+def workers_problems(data: Any, origin: Origin) -> list[Problem]:
+    """A range of workers that ends before it begins."""
+    workers = _mapping(_mapping(data, "parallelism"), "workers")
+    least, most = workers.get("min"), workers.get("max")
+    if not (isinstance(least, int) and isinstance(most, int) and most < least):
+        return []
+    place = origin.place(("parallelism", "workers", "max"))
+    return [Problem(f"max is {most}, below min, {least}", place, "exchange the two")]
+
+
 def file_problems(data: Any, origin: Origin, unknown: AbstractSet[KeyPath]) -> list[Problem]:
     """Files that are missing, of no known format, or where they must not be.
 

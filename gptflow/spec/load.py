@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gptflow.errors import UsageError
-from gptflow.spec.check import file_problems, model_problems, name_problems
+from gptflow.spec.check import file_problems, model_problems, name_problems, workers_problems
 from gptflow.spec.environment import Expanded, expand
 from gptflow.spec.expectation import found
 from gptflow.spec.model import Spec
@@ -183,6 +183,7 @@ def _checked(expanded: Expanded, origin: Origin) -> Draft:
     problems += parameter_problems(data, origin)
     problems += name_problems(data, origin)
     problems += model_problems(data, origin)
+    problems += workers_problems(data, origin)
     problems += file_problems(
         data, origin, {unread.path for unread in (*expanded.missing, *expanded.refused)}
     )

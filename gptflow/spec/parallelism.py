@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from gptflow.spec.part import SpecModel
 
@@ -21,12 +21,6 @@ class WorkersRange(SpecModel):
         ge=1, le=10_000, description="Workers to begin with, and to keep.", examples=[2]
     )
     max: int = Field(ge=1, le=10_000, description="The most workers.", examples=[16])
-
-    @model_validator(mode="after")
-    def _in_order(self) -> WorkersRange:
-        if self.max < self.min:
-            raise ValueError(f"max is {self.max}, below min, {self.min}")
-        return self
 
 
 class RaySpec(SpecModel):
@@ -60,6 +54,12 @@ class BatchSpec(SpecModel):
         ge=1,
         description="The most prompt tokens that may wait in batches at a time, for each model "
         "and key; the provider tells it on its limits page.",
+    )
+    missing_s: float = Field(
+        default=300,
+        ge=0,
+        description="For so many seconds a batch is looked for that its provider does not find, "
+        "before its calls are asked anew.",
     )
 
 

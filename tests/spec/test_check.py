@@ -236,3 +236,16 @@ def test_a_folder_stands_for_its_parquet_files(load: Load, minimal: str, folder:
 
 def test_a_source_without_files_has_none(load: Load) -> None:
     assert resolve_source(load()) == []
+
+
+def test_a_range_of_workers_that_ends_before_it_begins_is_one_problem(
+    problems: Problems, minimal: str
+) -> None:
+    (problem,) = problems(minimal + "parallelism: {workers: {min: 5, max: 2}}\n")
+    assert problem.message == "max is 2, below min, 5"
+
+
+def test_a_range_of_workers_has_two_ends(problems: Problems, minimal: str) -> None:
+    (problem,) = problems(minimal + "parallelism: {workers: {min: 5}}\n")
+    assert problem.message == "the key 'max' is missing"
+    assert problem.hint == "add a line such as `max: 16`"
