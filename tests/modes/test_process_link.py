@@ -81,8 +81,8 @@ def test_a_path_that_is_no_string_is_not_handed_on(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(sys, "path", [Path("lib"), *sys.path])
         lost = Lost()
         link = await hired(lost)
-        link.send(b"")  # is no message: it ends of it, and not of its start
-        assert await lost.seen() == ["ended with exit code 1"]
+        link.send(b"")  # is no first word: its start was well, and it is of no use
+        assert await lost.seen() == ["ended with exit code 0"]
         await link.close()
 
     on_a_loop(test())

@@ -9,12 +9,15 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
+
 from gptflow import __version__
 from gptflow.data.json_text import parse_object
+from gptflow.engine.attempt import FaultKind
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.open_client import open_client
 from gptflow.engine.secret import Secret
-from gptflow.errors import GptflowError, RunStopped, UsageError
+from gptflow.errors import ConfigError, GptflowError, RunStopped, UsageError
 from gptflow.pipeline.plan import Plan
 from gptflow.records import Row
 from gptflow.runner.crew import messages as said
@@ -47,6 +50,8 @@ class _Inside:
         self._own_key = own_key
         self._plan = plan
         self._rows: set[asyncio.Task[None]] = set()
+        self._missing: dict[int, ConfigError] = {}
+        """Why there are keys that the run knows and this place does not, by their numbers."""
 
     def take(self, message: Any) -> bool:
         """Takes a message. False: it was the last one."""
@@ -56,7 +61,10 @@ class _Inside:
                 self._rows.add(task)
                 task.add_done_callback(self._rows.discard)
             case said.KnowKey():
-                self._desk.keys[message.number] = self._entry(message)
+                self._learn(message)
+            case said.SendCall() if message.key in self._missing:
+                # The call goes on waiting: it may be sent with another key.
+                self._outbox.post(_unsent(message.call, self._missing[message.key]))
             case said.Ping():
                 self._outbox.post(said.Pong())
             case said.Stop():
@@ -94,6 +102,12 @@ class _Inside:
         result = await Talk(self._plan, partial(self._desk.reply, position)).converse(row)
         return said.RowEnd(position, result.fields, result.failure, result.calls, result.truncated)
 
+    def _learn(self, told: said.KnowKey) -> None:
+        try:
+            self._desk.keys[told.number] = self._entry(told)
+        except ConfigError as error:
+            self._missing[told.number] = error
+
     def _entry(self, told: said.KnowKey) -> KeyEntry:
         if told.api_key is None:
             assert self._own_key is not None
@@ -118,12 +132,14 @@ async def work(port: Port, own_key: OwnKey | None = None) -> None:
     batch = await port.receive()
     if batch is None:
         return
-    (begin,) = said.for_worker(batch)
     outbox = Outbox(port.send)
     async with AsyncExitStack() as open_things:
         try:
-            assert isinstance(begin, said.Begin)
+            begin = _first_word(batch)
             plan = _plan(begin)
+            craft = None
+            if begin.craft is not None:
+                craft = pickle.loads(begin.craft)  # noqa: S301  # from the run, as the plan
             client = open_client(timeout_s=begin.timeout_s, connections=begin.connections)
         except GptflowError as error:
             port.send(said.encoded([said.Unfit(pickled(error))]))
@@ -131,8 +147,8 @@ async def work(port: Port, own_key: OwnKey | None = None) -> None:
         open_things.push_async_callback(client.aclose)
         desk = AwayDesk(plan, client, outbox, tells_messages=begin.tells_messages)
         inside = _Inside(plan, desk, outbox, own_key)
-        if begin.craft is not None:
-            inside.craft = pickle.loads(begin.craft)  # noqa: S301  # from the run, as the plan
+        if craft is not None:
+            inside.craft = craft
             desk.keeps = True
         open_things.push_async_callback(inside.end)
         port.send(said.encoded([said.Ready()]))
@@ -146,17 +162,38 @@ async def _take_all(port: Port, inside: _Inside) -> None:
                 return
 
 
+def _first_word(batch: bytes) -> said.Begin:
+    """What the run begins with.
+
+    Raises:
+        UsageError: it has another version of gptflow, whose words may be others.
+    """
+    version = _version(batch)
+    if version != __version__:
+        raise UsageError(
+            f"the worker has gptflow {__version__}, the run has {version}",
+            hint="install the same version on all machines",
+        )
+    (begin,) = said.for_worker(batch)
+    assert isinstance(begin, said.Begin)
+    return begin
+
+
+def _version(batch: bytes) -> str:
+    """The run's version: it is the first that any version says."""
+    try:
+        ((_, version, *_),) = msgspec.msgpack.decode(batch, type=list[list[Any]])
+    except (msgspec.DecodeError, ValueError):
+        return "another one"
+    return str(version)
+
+
 def _plan(begin: said.Begin) -> Plan:
     """The run's plan, compiled here.
 
     Raises:
         GptflowError: it cannot be, or is another one: Python files of the user's differ here.
     """
-    if begin.version != __version__:
-        raise UsageError(
-            f"the worker has gptflow {__version__}, the run has {begin.version}",
-            hint="install the same version on all machines",
-        )
     plan: Plan = pickle.loads(begin.plan)  # noqa: S301  # from the run that started this worker
     if plan.digest != begin.plan_digest:
         raise UsageError(
@@ -170,9 +207,18 @@ def _broken(bug: BaseException) -> bytes:
     return pickle.dumps(RunStopped(f"a worker failed: {type(bug).__name__}: {bug}"))
 
 
+def _unsent(call: int, error: ConfigError) -> said.Faulted:
+    """What becomes of a call whose key is not here: the run takes that key out of service."""
+    return said.Faulted(call, FaultKind.CERTIFICATE, error.message, error.hint, was_stopped=False)
+
+
 def pickled(error: BaseException) -> bytes:
-    """An exception, ready to travel."""
+    """An exception, ready to travel: one that does not arrive as it was does so as RunStopped."""
     try:
-        return pickle.dumps(error)
+        body = pickle.dumps(error)
+        pickle.loads(body)  # noqa: S301  # it is from here
     except Exception:  # noqa: BLE001  # whatever a class may raise that does not pickle
+        if isinstance(error, GptflowError):
+            return pickle.dumps(RunStopped(error.message, hint=error.hint))
         return pickle.dumps(RunStopped(f"{type(error).__name__}: {error}"))
+    return body
