@@ -105,6 +105,15 @@ def test_limits_hold_for_all_shards_and_failed_rows_are_asked_again(on_cluster: 
     check_outputs(on_cluster)
 
 
+def test_shards_whose_first_calls_all_fail_alike_count_no_row_as_failed(
+    on_cluster: Project, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "other", {"failures": {"vllm_context_length": "100%"}}) as refusing:
+        on_cluster.write_config(*KEYS, base_url=refusing.base_url)
+        told = on_cluster.run_json(*RUN, code=3)
+    assert (told["done"], told["failed"], told["rows"]) == (0, 0, ROWS)
+
+
 def test_what_cannot_be_sharded_is_told_before_anything_is_asked(sharded: Project) -> None:
     def told(*words: str) -> str:
         return sharded.gptflow("run", "spec.yaml", *words, code=2)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from gptflow.data.replay import replay
 from gptflow.data.sources.source import open_files
@@ -138,30 +139,29 @@ class _Teller:
 
     def hear(self, event: RunEvent) -> None:
         """Counts an event."""
-        now, done, failed, reused = self._now, 0, 0, 0
-        if isinstance(event, RowEnded):
-            done = event.status is RowStatus.DONE
-            failed = not done
+        now = self._now
+        if isinstance(event, RowEnded) and event.status is RowStatus.DONE:
+            now = replace(now, done=now.done + 1, is_first=False)
+        elif isinstance(event, RowEnded):
+            now = replace(now, failed=now.failed + 1, is_first=False)
         elif isinstance(event, CallAnswered) and event.reused:
-            reused = 1
+            now = replace(now, reused_calls=now.reused_calls + 1, is_first=False)
         else:
             return
-        self._now = said.Progress(
-            now.position,
-            now.rows,
-            now.done + done,
-            now.failed + failed,
-            now.reused_calls + reused,
-            is_first=False,
-        )
+        self._now = now
         self._timer = self._timer or asyncio.get_running_loop().call_later(TELL_S, self.tell)
 
     def tell(self) -> None:
         """Tells what was counted since."""
+        self._timer = None
+        self._post(self._now)
+
+    def end(self, counts: RowCounts) -> None:
+        """Tells how the shard stands in the end: rows may have been put back."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-            self._post(self._now)
+        self._now = replace(self._now, done=counts.done, failed=counts.failed, is_first=False)
+        self.tell()
 
 
 class _ShardWork:
@@ -187,9 +187,11 @@ class _ShardWork:
         counts = reader.counts(self._run_id)
         teller = _Teller(asker.position, run.rows, counts, post)
         if counts.pending or not self._target.is_published(run):
-            await self._work(asker, teller)
-            counts = reader.counts(self._run_id)
-        teller.tell()
+            try:
+                await self._work(asker, teller)
+            finally:
+                counts = reader.counts(self._run_id)
+                teller.end(counts)
         return Marker(
             rows=run.rows,
             done=counts.done,
@@ -209,8 +211,8 @@ class _ShardWork:
             await self._converse(asker, teller, first_calls)
         except RunStopped as reason:
             stopped = reason
-            if reason is first_calls.verdict:
-                self._store.put_back(self._run_id, first_calls.positions)
+            # Of another shard's verdict, too: these have failed before any call was answered.
+            self._store.put_back(self._run_id, first_calls.positions)
         finally:
             has_ended = await self._finish(publisher, stopped)
         if stopped and not has_ended:
