@@ -19,6 +19,8 @@ from gptflow.runner.modes.ray_frames import Size, Wanted
 
 REACH_S = 5.0
 """For a connection to the address."""
+TOKEN_S = 5.0
+"""For the head node to look at the token."""
 ANSWER_S = 40.0
 """For a node to say which gptflow it has: it may have to start a Python first."""
 OBJECT_STORE_BYTES = 80 << 20
@@ -62,6 +64,7 @@ class Cluster:
             return cls._begin(wanted)
         try:
             _reach(_named(address))
+            _check_token(_named(address))
             _init(address=address)
         except GptflowError:
             raise
@@ -193,6 +196,27 @@ def _reach(address: str) -> None:
         socket.create_connection((parts.hostname or "", port), REACH_S).close()
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from None
+
+
+def _check_token(address: str) -> None:
+    """Raises UsageError if the cluster refuses our token: Ray itself takes most of a minute."""
+    try:
+        import grpc  # type: ignore[import-untyped]
+        from ray._private.grpc_utils import init_grpc_channel
+    except ImportError:  # a Ray that knows no tokens
+        return
+    is_client, host = address.startswith("ray://"), address.removeprefix("ray://")
+    asked = "RayletDriver/ClusterInfo" if is_client else "NodeInfoGcsService/CheckAlive"
+    try:
+        with init_grpc_channel(host) as channel:
+            channel.unary_unary(f"/ray.rpc.{asked}")(b"", timeout=TOKEN_S)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            raise UsageError(
+                f"the Ray cluster at {address} refuses the token of this machine, or wants one",
+                hint="set RAY_AUTH_MODE=token, and put the cluster's token into ~/.ray/auth_token "
+                "or RAY_AUTH_TOKEN: docs/ray.md",
+            ) from None
 
 
 def _unreachable(address: str, said: str) -> GptflowError:
