@@ -9,13 +9,14 @@ import msgspec
 
 from gptflow.engine.attempt import Response, TransportFault
 from gptflow.engine.config import KeyEntry
+from gptflow.engine.error_body import read_error
 from gptflow.engine.verdicts import Verdict, VerdictKind, judge_fault, judge_response
 
 NO_ROOM = "token_limit_exceeded"
 """The code of a batch for which there is no room in the queue of its organization."""
 
 _SERVER_ERRORS = frozenset({"server_error", "internal_error", "internal_server_error"})
-_SERVER_ERROR, _BAD_REQUEST = 500, 400
+_SERVER_ERROR, _BAD_REQUEST, _NOT_FOUND = 500, 400, 404
 _ENDED = frozenset({"failed", "completed", "expired", "cancelled"})
 
 
@@ -63,10 +64,24 @@ def judged(key: KeyEntry, outcome: Response | TransportFault) -> Verdict:
     if isinstance(outcome, TransportFault):
         verdict = judge_fault(outcome)
     else:
-        verdict = judge_response(outcome, time.time())
+        verdict = _judged_404(judge_response(outcome, time.time()), outcome)
     for secret in (key.api_key, *(value for _, value in key.headers)):
         verdict = msgspec.structs.replace(verdict, message=secret.scrub(verdict.message))
     return verdict
+
+
+def _judged_404(verdict: Verdict, response: Response) -> Verdict:
+    """A 404 of the API is about a thing that it does not find; a web server's may pass."""
+    if response.status != _NOT_FOUND or verdict.message.lower().startswith("invalid url"):
+        return verdict
+    if not read_error(response.body).structured:
+        return msgspec.structs.replace(verdict, kind=VerdictKind.RETRY)
+    return msgspec.structs.replace(verdict, kind=VerdictKind.REJECTED, hint=None)
+
+
+def is_missing(verdict: Verdict) -> bool:
+    """Whether the API itself says that there is no such batch or file."""
+    return verdict.status == _NOT_FOUND and verdict.kind is VerdictKind.REJECTED
 
 
 def refusal(state: BatchState) -> Verdict | None:

@@ -117,6 +117,22 @@ class Courier:
         self._spool.remove(record.token)
         return True
 
+    async def is_listed(self, flight: Flight) -> bool:
+        """Whether a batch that is not found by its id is found by its tag, or nobody says."""
+        record = flight.record
+        for member in self._members.fetchers(record.key_name, record.account):
+            looking = partial(_find, self._apis.of(member.key), record)
+            try:
+                state = await self._apis.patience.insist(looking)
+            except ApiRefused:
+                continue
+            if state is not None:
+                await self._note(flight, BatchStatus.RUNNING, remote_id=state.remote_id)
+                return True
+            if self._members.decides(member, record.key_name, record.account):
+                return False
+        return True
+
     async def _settle(self, record: BatchRecord) -> None:
         """Waits until no request of a killed process can be under way any more."""
         age_s = self._apis.wall() - record.changed_at

@@ -29,6 +29,11 @@ class Flight:
     status: str = ""
     """As the provider says."""
 
+    misses: int = 0
+    """How often in a row it, or what came of it, was not found."""
+    missing_since: float = 0.0
+    """By the clock."""
+
     is_enqueued: bool = False
     """Whether its tokens count for what may be enqueued."""
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from gptflow.engine.batch_line import unanswered
-from gptflow.engine.batch_state import NO_ROOM, ApiRefused, BatchState, refusal, rejected
+from gptflow.engine.batch_state import (
+    NO_ROOM,
+    ApiRefused,
+    BatchState,
+    is_missing,
+    refusal,
+    rejected,
+)
 from gptflow.engine.verdicts import Verdict, VerdictKind
 from gptflow.errors import RunStopped
 from gptflow.runner.batch.apis import Apis
-from gptflow.runner.batch.courier import LOSSES, NOT_FOUND, Courier
+from gptflow.runner.batch.courier import LOSSES, Courier
 from gptflow.runner.batch.faults import packed
-from gptflow.runner.batch.flights import Flight, Flights
+from gptflow.runner.batch.flights import Flight, Flights, batches_and_calls
 from gptflow.runner.batch.harvest import Harvest
 from gptflow.runner.batch.spool import Spool
 from gptflow.runner.words import counted
@@ -21,6 +28,8 @@ from gptflow.store.batches import BatchRecord
 
 AT_A_TIME = 8
 """Batches that are looked at together."""
+LEAST_MISSES = 4
+"""A provider may not find for a moment what it has just made: so often it has to say so."""
 
 
 class Landing:
@@ -40,50 +49,93 @@ class Landing:
         self.send_again: Callable[[Flight], None] = lambda _: None
         """Has a batch made anew of its uploaded file."""
         self.say: Callable[[str], None] = lambda _: None
+        self.missing_s = 300.0
+        """For so long what is not found is looked for."""
 
     async def look(self) -> bool:
         """Looks at all batches that run, once; whether any has moved."""
         turn = asyncio.Semaphore(AT_A_TIME)
         running = [flight for flight in self._flights if flight.is_running]
 
-        async def look_at(flight: Flight) -> BatchState | None:
+        async def look_at(flight: Flight) -> BatchState | RunStopped | None:
             async with turn:
-                return await self._state(flight)
+                try:
+                    return await self._state(flight)
+                except RunStopped as stop:
+                    return stop  # after what the others have come to
 
         states = await asyncio.gather(*map(look_at, running))
-        has_moved = False
+        has_moved, stops = False, []
         for flight, state in zip(running, states, strict=True):
-            has_moved |= state is None or flight.has_moved(state.status, state.answered)
             if state is None:
-                await self.lose(flight)
-            elif state.has_ended:
-                await self._close(flight, state)
-        if has_moved:
-            self._flights.tell()
+                await self._miss(flight, self._courier.is_listed)
+            elif isinstance(state, RunStopped):
+                stops += [state] if flight.is_wanted else []
+            else:
+                has_moved |= flight.has_moved(state.status, state.answered)
+                if state.has_ended:
+                    await self._close(flight, state)
+                else:
+                    flight.misses = 0
+        self._flights.tell()
+        if stops:
+            raise stops[0]
         return has_moved
 
     async def _state(self, flight: Flight) -> BatchState | None:
-        """How a batch is, by the first key that finds it; None if none does."""
-        record = flight.record
+        """How a batch is, by the first key that finds it; None if it is not there.
+
+        Raises:
+            RunStopped: no key that should find it can be asked.
+        """
+        record, is_gone = flight.record, False
         for member in self._members.fetchers(record.key_name, record.account):
             looking = partial(self._apis.of(member.key).look, record.remote_id)
             try:
                 return await self._apis.patience.insist(looking)
             except ApiRefused as refused:
                 verdict = refused.verdict
-                is_loss = verdict.kind in LOSSES
-                if verdict.kind is VerdictKind.EXHAUSTED:
-                    is_loss = member.account != record.account  # its own one may be paid again
-                if is_loss and verdict.status != NOT_FOUND:
-                    self._members.lose(member, record.model, verdict)
-                elif verdict.status != NOT_FOUND:
+                if is_missing(verdict):
+                    is_gone |= self._members.decides(member, record.key_name, record.account)
+                elif verdict.kind is VerdictKind.RETIRED:
+                    self._members.lose(member, record.model, verdict, has_looked=True)
+                elif member.account == record.account or verdict.kind not in LOSSES:
                     raise RunStopped(
                         f"{named(flight)} cannot be looked at: {verdict.message}",
                         hint=verdict.hint or "the same command goes on with it",
                     ) from None
+        if is_gone:
+            return None
+        raise self._needed(record)  # with a key that works it may be found again
+
+    def _needed(self, record: BatchRecord) -> RunStopped:
+        """No key can look at a batch that may be there."""
         if self._members.are_retired:
-            raise self._members.none_left()  # with a key that works it may be found again
-        return None
+            return self._members.none_left()
+        flights = [one.record for one in self._flights if one.record.key_name == record.key_name]
+        left, member = batches_and_calls(flights), self._members.named(record.key_name)
+        told = f": {member.out}" if member is not None and member.out else ""
+        return RunStopped(
+            f"key {record.key_name} is needed to fetch {left}{told}",
+            hint="put it back into config.json, or ask everything anew with --fresh",
+        )
+
+    async def _miss(
+        self, flight: Flight, is_there: Callable[[Flight], Awaitable[bool]] | None = None
+    ) -> None:
+        """It, or what came of it, was not found: it is lost once that has lasted.
+
+        `is_there`: looks for it in another way before.
+        """
+        now = self._apis.clock.now()
+        if not flight.misses:
+            flight.missing_since = now
+            self.say(f"{named(flight)} is not found; it is looked for again")
+        flight.misses += 1
+        if flight.misses < LEAST_MISSES or now - flight.missing_since < self.missing_s:
+            return
+        if is_there is None or not await is_there(flight):
+            await self.lose(flight)
 
     async def lose(self, flight: Flight) -> None:
         """Says that a batch is lost, and takes its calls off the way."""
@@ -98,7 +150,7 @@ class Landing:
             return
         for file_id in filter(None, (state.output_file_id, state.error_file_id)):
             if not await self._fetch(flight, file_id):
-                await self.lose(flight)
+                await self._miss(flight)
                 return
         left = self._book.left(flight.record.batch_id)
         verdict = _of_the_rest(state) if left else None
@@ -189,9 +241,8 @@ def named(flight: Flight) -> str:
 
 
 def _is_gone(refusals: list[Verdict]) -> bool:
-    """Whether a file is not there: no key finds it, and none of them may yet."""
-    told = [verdict.status == NOT_FOUND or verdict.kind in LOSSES for verdict in refusals]
-    return all(told) and any(verdict.status == NOT_FOUND for verdict in refusals)
+    """Whether a file is not there: no key finds it that sees the batch."""
+    return bool(refusals) and all(map(is_missing, refusals))
 
 
 def _of_the_rest(state: BatchState) -> Verdict | None:

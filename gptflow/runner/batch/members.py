@@ -76,6 +76,17 @@ class Members:
         ranked.sort(key=lambda entry: (entry[1], entry[0]))
         return [member for _, _, member in ranked]
 
+    def decides(self, member: Member, key_name: str, account: str) -> bool:
+        """Whether a key would see what `key_name` has submitted, if it were there.
+
+        Another key of the organization is asked where that one is in no config any more: files are
+        apart where a key belongs to another project.
+        """
+        own = self.named(key_name)
+        if own is not None:
+            return member is own and own.key.host == account.partition(" ")[0]
+        return member.account == account
+
     def choose(self, model: str, tokens: int) -> Member | None:
         """The key with the least on its way that has room for a batch; None if all are full.
 
@@ -113,8 +124,14 @@ class Members:
         waits = [until - self._now() for until in self._full_until.values()]
         return min((wait_s for wait_s in waits if wait_s > 0), default=None)
 
-    def lose(self, member: Member, model: str, verdict: Verdict) -> None:
-        """A key takes no batch any more, or none of this model."""
+    def lose(
+        self, member: Member, model: str, verdict: Verdict, *, has_looked: bool = False
+    ) -> None:
+        """A key takes no batch any more, or none of this model.
+
+        `has_looked`: it was refused a look at batches. Only then it is asked for none any more: one
+        that may not write files may see them all the same.
+        """
         name = member.key.name
         if verdict.kind is VerdictKind.NO_MODEL:
             if model not in member.lacks:
@@ -125,7 +142,7 @@ class Members:
             is_spent = verdict.kind is VerdictKind.EXHAUSTED
             self._emit((KeyExhausted if is_spent else KeyRetired)(name, verdict.message))
         member.out = verdict.message
-        member.is_retired |= verdict.kind is VerdictKind.RETIRED
+        member.is_retired |= has_looked and verdict.kind is VerdictKind.RETIRED
 
     def _serves(self, member: Member, model: str) -> bool:
         models = member.key.models

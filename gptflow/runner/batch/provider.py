@@ -102,7 +102,7 @@ class Provider:
                     hint=verdict.hint
                     or "check base_url in config.json and that the server runs, then run again",
                 ) from None
-            self._members.lose(member, "", verdict)
+            self._members.lose(member, "", verdict, has_looked=True)
 
     async def resume(self, records: list[BatchRecord], run_id: int) -> None:
         """Takes up what earlier processes have left. Foreign files that never left are dropped."""

@@ -81,6 +81,7 @@ class Recall:
         self._courier = Courier(self._book, spool, self._members, self._apis)
         self._landing = Landing(self._flights, spool, self._apis, self._courier, harvest)
         self._landing.say = work.say
+        self._landing.missing_s = work.spec.parallelism.batch.missing_s
         harvest.on_key_verdict = lambda _record, _verdict: None  # the key may fetch all the same
         self._calls: asyncio.Task[None] | None = None
         self._is_leaving = False
@@ -136,7 +137,7 @@ class Recall:
 
     async def _call_back(self) -> None:
         for record in self._records:
-            self._flights.add(Flight(record, is_resumed=True))
+            self._flights.add(Flight(record, is_resumed=True, is_wanted=True))
         for flight in self._flights:
             if flight.record.status is BatchStatus.SUBMITTING:
                 await self._find(flight)
@@ -166,7 +167,7 @@ class Recall:
                     message = f"{named(flight)} cannot be looked for: {verdict.message}"
                     raise RunStopped(message, hint=verdict.hint or _AGAIN) from None
                 if verdict.status != NOT_FOUND:
-                    self._members.lose(member, record.model, verdict)
+                    self._members.lose(member, record.model, verdict, has_looked=True)
             else:
                 has_looked |= member.account == record.account
         if self._members.are_retired:
@@ -195,7 +196,7 @@ class Recall:
         is_kept = "is called back: what it has" if len(running) == 1 else _ARE_KEPT
         self._say(f"{called} {is_kept} answered is kept")
         for flight in running:
-            if flight.status not in _ENDING:
+            if flight.status not in _ENDING and not flight.misses:
                 await self._cancel(flight)
 
     async def _cancel(self, flight: Flight) -> None:

@@ -92,6 +92,7 @@ class BatchRun:
         courier = Courier(self._book, self._spool, members, self._apis)
         landing = Landing(flights, self._spool, self._apis, courier, harvest)
         landing.say = work.say
+        landing.missing_s = limits_of_files.missing_s
         self._provider = Provider(flights, self._spool, self._apis, courier, landing)
         self._provider.pace = pace or Pace()
         self._provider.waits_for_room = work.wait

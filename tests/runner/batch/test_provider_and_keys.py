@@ -15,6 +15,8 @@ from gptflow.runner.summary import Ending
 from tests.runner.batch.conftest import ROWS, Desk, done
 
 NUMBERS = range(ROWS)
+AT_ONCE = ("--set", "parallelism.batch.missing_s=0")
+"""No patience with batches that are not found."""
 PRICED = ("--set", "limits.prices={gpt-4o-mini: {input: 1000, output: 2000}}")
 
 
@@ -96,12 +98,56 @@ def test_a_signal_leaves_the_batches_where_they_are(desk: Desk) -> None:
     assert sum(desk.submitted()) == 15
 
 
-def test_batches_of_a_key_that_is_gone_are_asked_anew(desk: Desk) -> None:
+def test_batches_of_a_key_that_is_gone_are_not_paid_again(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
     base_url = desk.serve(batch={"latency": "30s", "ends": []})
     assert desk.run("--no-wait") == 3
     desk.write_keys({"api_key": "sk-another-1234567890", "name": "new", "base_url": base_url})
+    capsys.readouterr()
+    assert desk.run(*AT_ONCE) == 3
+    assert "is needed to fetch 3 batches with 10 calls" in capsys.readouterr().out
+    assert desk.submitted() == [4, 4, 2]
+
+
+def test_a_key_that_may_not_look_leaves_its_batches_to_no_other_account(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {f"sk-test-{n}-1234567": {"organization": n} for n in "ab"}
+    revoked = {"sk-revoked-1234567": {"organization": "a", "batch": False}}
+    base_url = desk.serve(keys=names | revoked, batch={"latency": "30s"})
+    first, second = (
+        {"api_key": key, "name": key[-9:-8], "base_url": base_url, "organization": key[-9:-8]}
+        for key in names
+    )
+    desk.write_keys(first)
     assert desk.run("--no-wait") == 3
-    assert desk.submitted() == [4, 4, 2, 4, 4, 2]
+    desk.write_keys({**first, "api_key": "sk-revoked-1234567"}, second)
+    capsys.readouterr()
+    assert desk.run(*AT_ONCE) == 3
+    assert "key a is needed to fetch 3 batches" in capsys.readouterr().out
+    assert desk.submitted() == [4, 4, 2]
+
+
+@pytest.mark.parametrize("name", ["wrong_path_html", "model_not_found"])
+def test_a_batch_that_is_not_found_for_a_moment_is_kept(desk: Desk, name: str) -> None:
+    hidden = {"name": name, "match": "GET /v1/batches/batch", "first": 2}
+    desk.serve(batch={"latency": "500ms", "requests": [hidden]})
+    assert desk.run() == 0
+    assert sum(desk.submitted()) == 15
+
+
+def test_a_batch_that_is_not_found_for_long_is_asked_anew_once_no_list_has_it(
+    desk: Desk,
+) -> None:
+    slow = {"latency": {"uniform": ["30s", "30s"]}}
+    base_url = desk.serve(batch=slow)
+    assert desk.run("--no-wait") == 3
+    desk.write_keys({"api_key": "sk-another-1234567890", "base_url": base_url})
+    assert desk.run("--set", "limits.wall_s=2") == 3
+    assert sum(desk.submitted()) == 10
+    assert desk.run(*AT_ONCE, "--set", "limits.wall_s=5") == 3
+    assert sum(desk.submitted()) == 10 + 10
 
 
 def test_another_key_of_the_organization_fetches_what_one_has_left(desk: Desk) -> None:

@@ -150,16 +150,16 @@ def test_a_provider_that_fails_for_now_stops_the_run_before_a_call(
     assert labels(desk) == ROWS - answered(desk)
 
 
-def test_a_batch_of_a_key_that_is_gone_is_lost(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+def test_a_batch_of_a_key_that_is_gone_stops_the_run(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base_url = desk.serve(batch={"latency": "30s"})
     assert desk.run(*LEAVE) == 3
     desk.write_keys({"api_key": "sk-another-1234567890", "name": "new", "base_url": base_url})
-    assert desk.run(*ASYNC) == 0
-    assert "no key finds it; its calls are asked anew" in caplog.text
-    assert labels(desk) == ROWS
-    assert left_open(desk) == 0
+    assert desk.run(*ASYNC) == 3
+    assert "is needed to fetch 1 batch with 10 calls" in capsys.readouterr().out
+    assert labels(desk) == 0
+    assert left_open(desk) == 1
 
 
 def test_a_batch_that_no_key_may_look_at_is_left_for_one_that_may(
@@ -189,7 +189,7 @@ def test_answers_that_the_provider_has_removed_are_asked_anew(
 
     (batch,) = msgspec.json.decode(ask("batches", "GET"))["data"]
     ask(f"files/{batch['output_file_id']}", "DELETE")
-    assert desk.run(*ASYNC) == 0
+    assert desk.run(*ASYNC, "--set", "parallelism.batch.missing_s=0") == 0
     assert "is lost" in caplog.text
     assert labels(desk) == ROWS
 
