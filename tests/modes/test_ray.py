@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import pytest
 
 from tests.modes.ray_nodes import Nodes, actors, wait_until
@@ -86,6 +89,27 @@ def test_a_cluster_that_cannot_be_reached_is_told_before_anything_is_asked(
     )
     assert time.monotonic() - begun_s < 30
     assert "the Ray cluster at 127.0.0.1:1 cannot be reached: Connection refused\nHint: " in said
+    assert contract.requests == []
+
+
+class Refusing(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
+    """What a Ray cluster says to who has no token of it."""
+
+    def service(self, _: object) -> object:
+        return grpc.unary_unary_rpc_method_handler(self.refuse)
+
+    def refuse(self, _: bytes, context: Any) -> None:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "no such token")
+
+
+def test_a_token_that_the_cluster_refuses_is_told(contract: Project) -> None:
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Refusing()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    address = f"parallelism.ray.address=127.0.0.1:{port}"
+    said = contract.gptflow("run", "spec.yaml", "--mode", "ray", "--set", address, code=2)
+    server.stop(None).wait()
+    assert f"127.0.0.1:{port} refuses the token of this machine" in said
     assert contract.requests == []
 
 
