@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -209,6 +210,51 @@ def test_a_signal_lets_the_calls_in_flight_of_all_workers_come_back(project: Pro
     project.run_json("spec.yaml", "-q")
     asked = Counter(entry.request for entry in project.requests)
     assert max(asked.values()) == 1
+
+
+def test_a_signal_to_a_whole_job_ends_no_worker_before_its_calls_are_back(
+    project: Project,
+) -> None:
+    run = project.start("run", "spec.yaml", "-q")
+    wait_for(project, 50)
+    for pid in (*workers_of(run.pid), run.pid):  # as systemd and Slurm send it
+        os.kill(pid, signal.SIGTERM)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM, out + err
+    assert "Traceback" not in err
+    assert "takes its place" not in err
+    project.run_json("spec.yaml", "-q")
+    asked = Counter(entry.request for entry in project.requests)
+    assert max(asked.values()) == 1
+
+
+HAPPENS = """
+import subprocess, sys
+
+def end(row):
+    if row["number"] == 0:
+        print("said by a hook")
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        child.terminate()
+        print("it ended with", child.wait())
+    return {"again": "fine"}
+"""
+
+
+@pytest.mark.parametrize("mode", ["async", "thread", "process"])
+def test_what_a_hook_prints_goes_to_stderr_and_what_it_starts_heeds_signals(
+    project: Project, mode: str
+) -> None:
+    project.write("deadly.py", HAPPENS)
+    project.write("spec.yaml", SPEC.partition("  - name: again")[0] + HOOK + TAIL)
+    project.write_rows([{"number": number} for number in range(4)])
+    options = ("--json", "--allow-python", "--python-path", ".", "--mode", mode)
+    run = project.start("run", "spec.yaml", "-q", *options)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0, out + err
+    assert json.loads(out)["done"] == 4
+    assert "said by a hook\n" in err
+    assert f"it ended with -{signal.SIGTERM:d}\n" in err
 
 
 def test_a_worker_that_hangs_is_replaced(project: Project) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 
 from gptflow.runner.crew.frames import Frames
@@ -30,6 +31,7 @@ def live(line: int, life: int) -> None:
         # Not SIG_IGN, which such a program would inherit.
         signal.signal(number, lambda *_: None)
     os.register_at_fork(after_in_child=_heed_signals)
+    sys.stdout = sys.stderr  # what hooks print, as in the run's own process; and line by line
     threading.Thread(target=_die_with_run, args=(life,), name="gptflow-run", daemon=True).start()
     with rare_collections():
         run_coroutine(_work(socket.socket(fileno=line)))
