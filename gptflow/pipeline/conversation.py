@@ -14,7 +14,7 @@ from typing import Any
 from gptflow.errors import RowFailed
 from gptflow.pipeline.extract.invalid import Invalid
 from gptflow.pipeline.hook import Hook, HookFault
-from gptflow.pipeline.hook_value import NotJson, fields_of, own_copy
+from gptflow.pipeline.hook_value import fields_of, own_copy
 from gptflow.pipeline.names import names_of
 from gptflow.pipeline.plan import Plan, StepPlan
 from gptflow.pipeline.prompts import RENDER_ERRORS
@@ -41,12 +41,22 @@ class HookCall:
         """Whether it gets a wrapper, which asks the model."""
         return self.hook.takes_second
 
+    def fields(self, given: Any) -> Fields:
+        """The step's fields of what the function gives, none of it the function's any more.
+
+        Raises:
+            HookFault: it has given something else.
+        """
+        python = self.step.python
+        assert python is not None
+        return self.hook.taken(lambda it: fields_of(it, python.fields), given)
+
 
 Conversation = Generator[Call | HookCall, Any, Fields]
 """Yields the calls of a row, is sent their replies, returns the row's fields.
 
-A HookCall is answered with what the function gives, whatever that is; where it fails, the
-HookFault is thrown in.
+A HookCall is answered with what the function gives, or with the fields of that; where it fails,
+the HookFault is thrown in.
 """
 
 Names = dict[str, Any]
@@ -114,12 +124,8 @@ def hook_failure(step: str, fault: HookFault) -> Failure:
 
 def _called(step: StepPlan, row: Row, fields: Fields) -> Generator[HookCall, Any, Fields]:
     """The fields that a function gives, if they are what the spec says."""
-    assert step.python is not None
-    given = yield HookCall(step, row, own_copy({**row.columns, **fields}))
-    try:
-        return fields_of(given, step.python.fields)
-    except NotJson as wrong:
-        raise step.python.hook.wrong_shape(str(wrong)) from None
+    wanted = HookCall(step, row, own_copy({**row.columns, **fields}))
+    return wanted.fields((yield wanted))
 
 
 @dataclass(frozen=True, slots=True)

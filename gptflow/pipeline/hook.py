@@ -11,14 +11,16 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gptflow.files import real
 from gptflow.pipeline.hook_file import PythonAccess, digest_of_file, find_module, load_module
-from gptflow.pipeline.hook_value import a_kind
+from gptflow.pipeline.hook_value import NotJson, a_kind
 from gptflow.pipeline.texts import shown_path
 from gptflow.spec.hook import Role
 from gptflow.spec.problems import did_you_mean
+
+T = TypeVar("T")
 
 SECOND = {"step": "wrapper", "extractor": "row"}
 """What a hook may take besides its first argument, by role."""
@@ -68,29 +70,55 @@ class Hook:
         """What the function gives, if it is not async.
 
         Raises:
-            HookFault: it has raised something, SystemExit and a KeyboardInterrupt of its own too.
+            HookFault: it has raised something, whatever it is: SystemExit, too.
+            Interrupted: a signal has come meanwhile.
             ValueError: the same, of the hook of an extractor: the reply is not valid.
         """
         try:
             return self.start(first, second)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            is_signal = (
-                isinstance(error, KeyboardInterrupt) and type(error) is not KeyboardInterrupt
-            )
-            if is_signal or (isinstance(error, ValueError) and self.role == "extractor"):
+        except BaseException as error:
+            if is_signal(error) or (isinstance(error, ValueError) and self.role == "extractor"):
+                raise
+            raise self.fault(error) from None
+
+    def taken(self, take: Callable[[Any], T], given: Any) -> T:
+        """What `take` makes of a value of the function, which may be of the person's own classes.
+
+        Raises:
+            HookFault: `take` says NotJson, or the value raises something when it is looked at.
+        """
+        try:
+            return take(given)
+        except NotJson as wrong:
+            raise self.wrong_shape(str(wrong)) from None
+        except BaseException as error:
+            if is_signal(error):
                 raise
             raise self.fault(error) from None
 
     def fault(self, error: BaseException) -> HookFault:
         """What a person is told of an exception of the function: its type, text and place."""
-        text = " ".join(str(error).split())
-        text = text if len(text) <= MOST_TOLD else f"{text[:MOST_TOLD]} ..."
+        text = text_of(error)
         told = f"{type(error).__name__}: {text}" if text else type(error).__name__
         return HookFault(f"{self.name}: {told}{_place(error, self.file)}", error)
 
     def wrong_shape(self, what: str) -> HookFault:
         """What a person is told of a value that the function must not give."""
         return HookFault(f"{self.name} gave {what}")
+
+
+def is_signal(error: BaseException) -> bool:
+    """Whether it is gptflow's own word of a signal, and no exception of the person's code."""
+    return isinstance(error, KeyboardInterrupt) and type(error) is not KeyboardInterrupt
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception in one line, as long as a message has room for."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException as worse:  # noqa: BLE001  # its class is a person's own
+        return f"(its text cannot be had: {type(worse).__name__})"
+    return text if len(text) <= MOST_TOLD else f"{text[:MOST_TOLD]} ..."
 
 
 def find_hook(name: str, access: PythonAccess) -> Path | None:

@@ -9,6 +9,10 @@ from gptflow.pipeline.extract.invalid import listed, shown
 
 MAX_DEPTH = 200
 """Lists and dicts inside of each other: each takes two frames of Python's thousand here."""
+MOST_DIGITS = 4_300
+"""Of an integer: Python writes and reads no longer ones."""
+MOST_BITS = 14_284
+"""What has no more has no more digits than that."""
 
 
 class NotJson(Exception):
@@ -28,6 +32,10 @@ def plain(value: Any, where: str = "", depth: int = 0) -> Any:
     if isinstance(value, str):
         return str.__str__(value)  # of a member of an enum, too
     if isinstance(value, int):
+        if int(value).bit_length() > MOST_BITS:
+            raise NotJson(
+                _told(f"an integer of more than {MOST_DIGITS:,} digits", where, "is too long")
+            )
         return int(value)
     if not isinstance(value, float):
         raise NotJson(_told(a_kind(value), where))
@@ -44,9 +52,12 @@ def _plain_container(value: Any, where: str, depth: int) -> Any:
         for item in value:  # a comprehension would take one frame more
             items += (plain(item, f"{where}[{len(items)}]", depth + 1),)
         return items
-    members = {}
-    for name, member in value.items():
-        members[_name(name, where)] = plain(member, f"{where}.{name}", depth + 1)
+    members: dict[str, Any] = {}
+    for key, member in value.items():
+        name = _name(key, where)
+        if name in members:
+            raise NotJson(_told(f"a dict with two keys that are the text {name!r:.80}", where))
+        members[name] = plain(member, f"{where}.{name}", depth + 1)
     return members
 
 
@@ -107,9 +118,9 @@ def a_kind(value: object) -> str:
 
 def _name(name: Any, where: str) -> str:
     if isinstance(name, str) and not any("\ud800" <= letter <= "\udfff" for letter in name):
-        return str(name)
+        return str.__str__(name)  # of a member of an enum, too
     raise NotJson(_told(f"a dict with the key {name!r:.80}, which is no text", where))
 
 
-def _told(what: str, where: str) -> str:
-    return f"{what} in {where.removeprefix('.')}, which JSON does not have" if where else what
+def _told(what: str, where: str, why: str = "JSON does not have") -> str:
+    return f"{what} in {where.removeprefix('.')}, which {why}" if where else what

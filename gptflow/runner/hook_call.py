@@ -1,7 +1,7 @@
 """Calling a function of the user's that is a step: a blocking one in a thread, an async one here.
 
-It may ask the model meanwhile. What it returns is looked at by the conversation that wanted it;
-what it raises fails its row, and no other.
+It may ask the model meanwhile; what it has asked is waited for, for it may be paid. What it returns
+is copied before anything else of the function runs; what it raises fails its row, and no other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from gptflow.pipeline.conversation import HookCall
-from gptflow.pipeline.hook import Hook, HookFault
-from gptflow.records import Call, Reply
+from gptflow.pipeline.hook import Hook, HookFault, is_signal
+from gptflow.records import Call, Fields, Reply
 from gptflow.runner.hook_wrapper import HookWrapper
 
 T = TypeVar("T")
@@ -25,37 +25,41 @@ Ask = Callable[[Call], Awaitable[Reply]]
 """Gets the reply to a call, which is on disk then."""
 
 
-async def call_hook(wanted: HookCall, ask: Ask | None) -> Any:
-    """What the function gives, whatever that is.
+async def call_hook(wanted: HookCall, ask: Ask | None) -> Fields:
+    """The fields that the function gives, when all that it has asked is answered.
 
     Raises:
-        HookFault: it has raised something.
+        HookFault: it has raised something, or given something else.
         CallFailed: a call of it has no reply, and it has let that pass.
         RunStopped, StoreError: a call of it could not be answered, whatever it made of that.
     """
-    hook = wanted.hook
-    wrapper = HookWrapper(wanted, ask) if wanted.may_ask else None
+    if not wanted.may_ask:
+        return await _fields(wanted, None)
+    wrapper = HookWrapper(wanted, ask)
     try:
-        given = await _given(hook, wanted, wrapper)
+        async with wrapper:
+            fields = await _fields(wanted, wrapper)
     except HookFault as fault:
-        if wrapper is not None:
-            wrapper.raise_lost(fault.error)
+        wrapper.raise_lost(fault.error)
         raise
-    finally:
-        if wrapper is not None:
-            wrapper.close()
-    if wrapper is not None:
-        wrapper.raise_ended()
-    return given
+    wrapper.raise_ended()
+    return fields
 
 
-async def _given(hook: Hook, wanted: HookCall, wrapper: HookWrapper | None) -> Any:
+async def _fields(wanted: HookCall, wrapper: HookWrapper | None) -> Fields:
+    hook = wanted.hook
     if hook.is_async:
-        return await _watched(hook, _started(hook, wanted, wrapper))
-    given = await in_thread(partial(hook.call, wanted.given, wrapper))
+        return wanted.fields(await _watched(hook, _started(hook, wanted, wrapper)))
+
+    def called() -> Any:
+        given = hook.call(wanted.given, wrapper)
+        return given if asyncio.iscoroutine(given) else wanted.fields(given)
+
+    given = await in_thread(called)
     if asyncio.iscoroutine(given):  # of a function that is none by its looks
-        return await _watched(hook, given)
-    return given
+        return wanted.fields(await _watched(hook, given))
+    fields: Fields = given
+    return fields
 
 
 async def _started(hook: Hook, wanted: HookCall, wrapper: HookWrapper | None) -> Any:
@@ -66,15 +70,19 @@ async def _watched(hook: Hook, coroutine: Awaitable[Any]) -> Any:
     """What a coroutine of the user's gives."""
     try:
         return await coroutine
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+    except BaseException as error:
+        if is_signal(error) or _is_of_its_task(error):
             raise
-        raise hook.fault(error) from None  # its own, not ours
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # it fails its row alone
-        if isinstance(error, KeyboardInterrupt) and type(error) is not KeyboardInterrupt:
-            raise  # a signal that has come meanwhile
-        raise hook.fault(error) from None
+        raise hook.fault(error) from None  # it fails its row alone
+
+
+def _is_of_its_task(error: BaseException) -> bool:
+    """Whether the task that waits is told to end, and the function has raised nothing itself."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # its loop is gone, and it is thrown away
+        return True
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ from gptflow.data.transform import TransformedSource
 from gptflow.errors import DataError
 from gptflow.pipeline.hook import Hook, HookFault
 from gptflow.pipeline.hook_file import PythonAccess
-from gptflow.pipeline.hook_value import NotJson, rows_of
+from gptflow.pipeline.hook_value import rows_of
 from gptflow.pipeline.hooks_of_spec import NO_ACCESS
 from gptflow.records import Columns
 
@@ -45,11 +45,7 @@ def transformed(source: Source, hook: Hook) -> TransformedSource:
 
     def transform(columns: Columns) -> list[Columns]:
         try:
-            given = hook.call(columns)
-            try:
-                return rows_of(given)
-            except NotJson as wrong:
-                raise hook.wrong_shape(str(wrong)) from None
+            return hook.taken(rows_of, hook.call(columns))
         except HookFault as fault:
             raise DataError(f"{fault} (source.transform)") from None
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -31,7 +34,7 @@ def wanted(function: Given, key: bytes = b"k" * 16, *, is_async: bool = False) -
         turns=(),
         when=None,
         model="spec-s",
-        params=PARAMS,
+        params=dict(PARAMS),
         identity=CallIdentity(endpoint="e", model="m", params={}, step="own"),
         extractors=(),
         reask=0,
@@ -59,8 +62,26 @@ class Desk:
 
 
 def called(function: Given, desk: Desk | None = None, **about: Any) -> Any:
+    """The field that a function gives, or what it gives itself as that."""
     ask: Callable[[Call], Awaitable[Reply]] = (desk or Desk()).ask
-    return asyncio.run(call_hook(wanted(function, **about), ask))
+    return asyncio.run(call_hook(wanted(as_field(function), **about), ask))["a"]
+
+
+def as_field(function: Given) -> Given:
+    @functools.wraps(function)
+    def own(*given: object) -> Any:
+        gave = function(*given)
+        return _later(gave) if asyncio.iscoroutine(gave) else {"a": _plain(gave)}
+
+    return own
+
+
+async def _later(gave: Coroutine[Any, Any, Any]) -> dict[str, Any]:
+    return {"a": _plain(await gave)}
+
+
+def _plain(gave: object) -> object:
+    return gave.text if isinstance(gave, Reply) else gave
 
 
 def keys(function: Given, **about: Any) -> list[bytes]:
@@ -72,7 +93,9 @@ def keys(function: Given, **about: Any) -> list[bytes]:
 def test_a_blocking_function_lets_the_loop_go_round() -> None:
     async def beside() -> int:
         turns = 0
-        calling = asyncio.ensure_future(call_hook(wanted(lambda *_: time.sleep(0.2)), None))
+        calling = asyncio.ensure_future(
+            call_hook(wanted(as_field(lambda *_: time.sleep(0.2))), None)
+        )
         while not calling.done():
             await asyncio.sleep(0.005)
             turns += 1
@@ -176,7 +199,7 @@ def test_nothing_is_asked_after_the_function_has_returned() -> None:
     kept: list[HookWrapper] = []
 
     async def late() -> None:
-        await call_hook(wanted(lambda _, wrapper: kept.append(wrapper)), Desk().ask)
+        await call_hook(wanted(as_field(lambda _, wrapper: kept.append(wrapper))), Desk().ask)
         await kept[0].acomplete("m", "Hi")
 
     with pytest.raises(UsageError, match="the function has returned"):
@@ -226,10 +249,145 @@ def test_being_cancelled_is_no_fault_of_the_function() -> None:
         asyncio.run(cancelled())
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(2), KeyboardInterrupt()])
-def test_but_ending_itself_is(error: BaseException) -> None:
-    async def own(*_: object) -> None:
+class Panic(BaseException):
+    """As some libraries have one."""
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize(
+    "error",
+    [asyncio.CancelledError(), SystemExit(2), KeyboardInterrupt(), GeneratorExit(), Panic()],
+)
+def test_but_ending_itself_is(error: BaseException, *, is_async: bool) -> None:
+    def own(*_: object) -> None:
+        raise error
+
+    async def own_async(*_: object) -> None:
         raise error
 
     with pytest.raises(HookFault, match=type(error).__name__):
-        called(own, is_async=True)
+        called(own_async if is_async else own, is_async=is_async)
+
+
+def test_what_a_function_gives_is_no_longer_the_function_s() -> None:
+    kept = {"a": [1]}
+    given = []
+
+    async def twice() -> None:
+        for _ in range(2):
+            given.append(await call_hook(wanted(lambda *_: kept), None))
+            kept["a"].append(2)
+
+    asyncio.run(twice())
+    assert given == [{"a": [1]}, {"a": [1, 2]}]
+
+
+class SlowDesk(Desk):
+    """Answers when it is told to, or after a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered: list[str] = []
+        self.cancelled = 0
+
+    async def ask(self, call: Call) -> Reply:
+        try:
+            await asyncio.sleep(0.1)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        reply = await super().ask(call)
+        self.answered.append(reply.text)
+        return reply
+
+
+async def impatient(_: object, wrapper: HookWrapper) -> str:
+    try:
+        await asyncio.wait_for(wrapper.acomplete("m", "Hi"), 0.001)
+    except TimeoutError:
+        return "nobody came"
+    return "an answer came"
+
+
+async def leaving(_: object, wrapper: HookWrapper) -> str:
+    left = asyncio.create_task(wrapper.acomplete("m", "Hi"))
+    await asyncio.sleep(0.001)
+    return str(left.done())
+
+
+async def failing(_: object, wrapper: HookWrapper) -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0.001)
+        raise KeyError("x")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(wrapper.acomplete("m", "Hi"))
+        group.create_task(fail())
+
+
+def elsewhere(row: object, wrapper: HookWrapper) -> str:
+    return asyncio.run(impatient(row, wrapper))
+
+
+@pytest.mark.parametrize("function", [impatient, leaving, elsewhere])
+def test_a_call_that_the_function_gives_up_is_answered_and_kept(function: Given) -> None:
+    desk = SlowDesk()
+    called(function, desk, is_async=function is not elsewhere)
+    assert (desk.answered, desk.cancelled) == (["Hi"], 0)
+
+
+def test_so_is_one_that_a_function_leaves_behind_when_it_fails() -> None:
+    desk = SlowDesk()
+    with pytest.raises(HookFault, match="ExceptionGroup"):
+        called(failing, desk, is_async=True)
+    assert (desk.answered, desk.cancelled) == (["Hi"], 0)
+
+
+def waiting(_: object, wrapper: HookWrapper) -> str:
+    return wrapper.complete("m", "Hi").text
+
+
+@pytest.mark.parametrize("function", [leaving, waiting])
+def test_with_the_run_s_own_end_its_calls_end_too(function: Given) -> None:
+    desk = SlowDesk()
+
+    async def cancelled() -> None:
+        call = wanted(as_field(function), is_async=function is leaving)
+        calling = asyncio.ensure_future(call_hook(call, desk.ask))
+        await asyncio.sleep(0.05)
+        calling.cancel()
+        await calling
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+    assert (desk.answered, desk.cancelled) == ([], 1)
+
+
+def test_no_thread_waits_for_a_loop_that_is_closed() -> None:
+    ended = threading.Event()
+
+    def own(_: object, wrapper: HookWrapper) -> None:
+        try:
+            while True:
+                with suppress(concurrent.futures.CancelledError):
+                    wrapper.complete("m", "Hi")
+        finally:
+            ended.set()
+
+    async def cancelled() -> None:
+        calling = asyncio.ensure_future(call_hook(wanted(own), SlowDesk().ask))
+        await asyncio.sleep(0.01)
+        calling.cancel()
+
+    asyncio.run(cancelled())
+    assert ended.wait(timeout=30)
+
+
+def test_the_spec_s_limit_of_tokens_is_not_sent_beside_another_of_the_function() -> None:
+    desk = Desk()
+    call = wanted(
+        lambda _, wrapper: {"a": wrapper.complete(messages="x", max_completion_tokens=9).text}
+    )
+    call.step.params["max_tokens"] = 5
+    asyncio.run(call_hook(call, desk.ask))
+    assert desk.calls[0].params == {**PARAMS, "max_completion_tokens": 9}

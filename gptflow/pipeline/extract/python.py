@@ -7,8 +7,8 @@ from typing import Any
 from gptflow.pipeline.extract.convert import Conversion
 from gptflow.pipeline.extract.invalid import Invalid, TakesLong, shown
 from gptflow.pipeline.extract.reply_text import ReplyText
-from gptflow.pipeline.hook import Hook
-from gptflow.pipeline.hook_value import NotJson, plain
+from gptflow.pipeline.hook import Hook, text_of
+from gptflow.pipeline.hook_value import plain
 
 MOST_SHOWN = 300
 
@@ -36,12 +36,9 @@ class FromPython:
         try:
             value = self.hook.call(text, reply.row() if self.hook.takes_second else None)
         except ValueError as complaint:
-            told = shown(str(complaint), MOST_SHOWN)[1:-1] or type(complaint).__name__
+            told = shown(text_of(complaint), MOST_SHOWN)[1:-1] or type(complaint).__name__
             raise Invalid(f"{self.fields[0]}: {told}") from None
-        try:
-            return {self.fields[0]: self.conversion(plain(value))}
-        except NotJson as wrong:
-            raise self.hook.wrong_shape(str(wrong)) from None
+        return {self.fields[0]: self.conversion(self.hook.taken(plain, value))}
 
     def wants(self) -> str:
         """What a valid reply is."""
