@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 
 from gptflow.engine.batch_line import request_line
 from gptflow.engine.caller import Send
@@ -19,6 +21,9 @@ from gptflow.store.batches import Batches
 
 BREATH = 64
 """After so many calls everything else has its turn."""
+TRIAL = 30
+"""So many calls of a step are asked first where money is limited and no reply to it was seen: the
+room for the others is reckoned from what these have cost."""
 
 
 class AskedLater(GptflowError):
@@ -44,18 +49,27 @@ class BatchAsker:
         self.till: tuple[Purse, Budget] | None = None
         """Where the run's money is counted."""
         self.rehearsal: Rehearsal | None = None
+        self.find_reply: Callable[[bytes], bytes | None] = lambda _: None
+        """As that of the archive."""
         self._has_faults = False
         self._asked = 0
+        self.seen: set[str] = set()
+        """The steps to which replies have come."""
+        self._on_trial: Counter[str] = Counter()
+        """The calls of this round to steps of which nothing was seen before."""
         self.added = 0
         """Calls of this round that were put into files."""
         self.deferred = 0
         """Calls of this round that wait, in files and elsewhere."""
+        self.come = 0
+        """Those whose replies have come since their row was looked at."""
         self._missing_usd: float | None = None
         """What the first call may cost for which there was no room."""
 
     def begin_round(self) -> None:
         """The rows are gone through once more."""
-        self.added = self.deferred = 0
+        self.added = self.deferred = self.come = 0
+        self._on_trial.clear()
         self._missing_usd = None
         self._has_faults = self._book.has_faults(self._run_id)
 
@@ -82,6 +96,8 @@ class BatchAsker:
         flight = self._provider.flights.with_call(call.key)
         if flight is not None:
             flight.is_wanted = True
+        elif self.find_reply(call.key) is not None:  # it has landed just now
+            self.come += 1
         elif self._provider.stopped is None and not self._spool.holds(call.key):
             await self._put(call)
         raise AskedLater("the call is on its way")
@@ -108,13 +124,20 @@ class BatchAsker:
         except UnicodeEncodeError:
             message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
             raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
+        tokens = estimate_tokens(call.messages)
+        if not self._spool.takes(len(line), tokens):
+            message = (
+                "the call alone is larger than a batch may be: see parallelism.batch.megabytes "
+                "and enqueued_tokens"
+            )
+            raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step))
         usd = self._reserved(call)
         if usd is None:
             return
         if self.rehearsal:
             self.rehearsal.note(call)
         self.added += 1
-        sealed = self._spool.add(call, line, estimate_tokens(call.messages), usd)
+        sealed = self._spool.add(call, line, tokens, usd)
         if sealed is not None:
             await self._provider.submit(sealed, self._run_id)
 
@@ -122,6 +145,10 @@ class BatchAsker:
         """What is kept for a call; None if there is no room for it."""
         if self.till is None:
             return 0.0
+        if call.step not in self.seen:
+            if self._on_trial[call.step] == TRIAL:
+                return None
+            self._on_trial[call.step] += 1
         purse, _ = self.till
         usd = purse.expected_usd(purse.quote(call))
         if self._missing_usd is not None or purse.room(usd) is not Room.FREE:

@@ -148,8 +148,9 @@ class Landing:
         if state.status == "failed":
             await self._close_failed(flight, state)
             return
-        for file_id in filter(None, (state.output_file_id, state.error_file_id)):
-            if not await self._fetch(flight, file_id):
+        files = {"output": state.output_file_id, "errors": state.error_file_id}
+        for name, file_id in files.items():
+            if file_id and not await self._fetch(flight, file_id, name):
                 await self._miss(flight)
                 return
         left = self._book.left(flight.record.batch_id)
@@ -199,15 +200,16 @@ class Landing:
         await asyncio.to_thread(self._book.add_faults, record, faults)
         await asyncio.to_thread(self._book.end, record, None)
 
-    async def _fetch(self, flight: Flight, file_id: str) -> bool:
+    async def _fetch(self, flight: Flight, file_id: str, name: str) -> bool:
         """Downloads a file of answers and stores what is in it; whether it is there."""
         record = flight.record
         refusals: list[Verdict] = []
-        path = self._spool.path(f"{record.token}.{file_id}")
+        path = self._spool.path(f"{record.token}.{name}")
         for member in self._members.fetchers(record.key_name, record.account):
             api = self._apis.of(member.key)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                self._spool.make_folder()
+                path.touch(0o600)
                 await self._apis.patience.insist(partial(api.download, file_id, path))
             except ApiRefused as refused:
                 refusals.append(refused.verdict)
@@ -215,7 +217,7 @@ class Landing:
             except OSError as error:
                 raise self._spool.failed(path, error) from error
             await self._harvest.bring_in(flight, path)
-            self._spool.remove(f"{record.token}.{file_id}")
+            self._spool.remove(f"{record.token}.{name}")
             return True
         if _is_gone(refusals):
             return False

@@ -69,7 +69,7 @@ class Spool:
     @classmethod
     def beside(cls, store: Path, limits: BatchSpec) -> Spool:
         """The files of a store: in a folder beside it."""
-        folder = store.with_name(f"{store.stem}.batches")
+        folder = store.with_name(f"{store.name}.batches")
         return cls(folder, limits, partial(secrets.token_hex, _TOKEN_BYTES))
 
     def path(self, token: str) -> Path:
@@ -80,6 +80,13 @@ class Spool:
         """Whether a call is in a file that the store does not know."""
         return any(call_key in growing.keys for growing in self._growing.values()) or any(
             call_key in keys for keys in self._handed.values()
+        )
+
+    def takes(self, size_bytes: int, tokens: int) -> bool:
+        """Whether a file can hold a line of this size at all."""
+        most_tokens = self._limits.enqueued_tokens
+        return size_bytes <= self._limits.megabytes * _MEGABYTE and (
+            most_tokens is None or tokens <= most_tokens
         )
 
     def add(self, call: Call, line: bytes, tokens: int, usd: float) -> Sealed | None:
@@ -139,10 +146,16 @@ class Spool:
     def close(self) -> None:
         """Drop what is not sealed."""
         for growing in self._growing.values():
-            growing.file.close()
-            self.path(growing.token).unlink(missing_ok=True)
+            with suppress(OSError):  # a full disk, which is told already
+                growing.file.close()
+            with suppress(OSError):
+                self.path(growing.token).unlink(missing_ok=True)
         self._growing.clear()
         self._remove_folder()
+
+    def make_folder(self) -> None:
+        """For this user's eyes: the files hold prompts and answers."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _remove_folder(self) -> None:
         with suppress(OSError):  # it is not there, or there are files in it
@@ -160,7 +173,8 @@ class Spool:
     def _open(self, kind: tuple[str, str]) -> _Growing:
         token = self._new_token()
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.make_folder()
+            self.path(token).touch(0o600)
             file = self.path(token).open("wb")
         except OSError as error:
             raise self.failed(self.path(token), error) from error

@@ -86,7 +86,7 @@ class BatchRun:
         self._apis = Apis(clock, timeout_s=limits.timeout_s, outage_s=limits.outage_s)
         keys = work.server.config.keys
         members = Members(keys, limits_of_files.enqueued_tokens, clock.now, work.hear)
-        harvest = Harvest(work.store, run_id, limits.attempts, work.purse, work.hear)
+        harvest = Harvest(work.store, run_id, limits.attempts, work.purse, self._hear)
         flights = Flights(self._book, members)
         flights.on_landed = self._give_back
         courier = Courier(self._book, self._spool, members, self._apis)
@@ -100,6 +100,7 @@ class BatchRun:
         self._asker.till = (work.purse, work.budget) if work.purse else None
         self._asker.rehearsal = work.server.rehearsal
         self._archive = RunArchive(work.store, work.run)
+        self._asker.find_reply = self._archive.find_reply
         self._lanes: Lanes | None = None
         self._is_leaving = False
         self._is_forgiven = False
@@ -183,7 +184,7 @@ class BatchRun:
             await asyncio.to_thread(self._book.forget_faults, self._work.run.run_id)
             if not self._asker.deferred:
                 return
-            is_stuck = not self._asker.added and self._provider.is_idle
+            is_stuck = not (self._asker.added or self._asker.come) and self._provider.is_idle
             if is_stuck and flights.landings == landings:
                 raise self._asker.why_stuck()
             if not self._work.wait:
@@ -212,6 +213,12 @@ class BatchRun:
         self._lanes.on_result = self.on_result
         await self._lanes.run(Width.fixed(LANES))
         self._rounds_done += 1
+
+    def _hear(self, event: RunEvent) -> None:
+        """Of replies as they come in."""
+        if isinstance(event, CallAnswered):
+            self._asker.seen.add(event.step)
+        self._work.hear(event)
 
     def _give_back(self, flight: Flight) -> None:
         purse, record = self._work.purse, flight.record

@@ -80,8 +80,9 @@ class Desk:
     def serve(self, **changes: Any) -> str:
         """A server with these changes of the scenario, and one key for it; its base URL."""
         batch = {"latency": "0s", **changes.pop("batch", {})}
+        reply = changes.pop("reply", reply_to)
         scenario = Scenario.model_validate({"batch": batch, **changes})
-        server = MockServer(scenario, reply=reply_to, on_request=self._note)
+        server = MockServer(scenario, reply=reply, on_request=self._note)
         base_url = self._open_servers.enter_context(server).base_url
         self.stats = server.stats
         self.write_keys({"api_key": "sk-test-1234567890", "base_url": base_url})

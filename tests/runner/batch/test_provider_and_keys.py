@@ -12,11 +12,15 @@ import pytest
 
 import gptflow
 from gptflow.runner.summary import Ending
-from tests.runner.batch.conftest import ROWS, Desk, done
+from tests.runner.batch.conftest import ROWS, SPEC, Desk, done
 
 NUMBERS = range(ROWS)
 AT_ONCE = ("--set", "parallelism.batch.missing_s=0")
 """No patience with batches that are not found."""
+ONE_STEP = (
+    "--set",
+    "steps=[{name: label, prompt: 'Label row {{ number }}.', extract: {label: text}}]",
+)
 PRICED = ("--set", "limits.prices={gpt-4o-mini: {input: 1000, output: 2000}}")
 
 
@@ -185,6 +189,36 @@ def test_a_limit_of_money_holds_for_batches(desk: Desk) -> None:
     asked = sum(desk.submitted())
     assert desk.run(*PRICED, "--set", "limits.cost_usd=1000") == 0
     assert asked < sum(desk.submitted()) == 15
+
+
+def test_where_money_is_limited_a_few_calls_show_what_the_others_may_cost(desk: Desk) -> None:
+    desk.write_rows(200)
+    desk.serve(reply=lambda _: "word " * 8_000)
+    dear = ("--set", "limits.prices={gpt-4o-mini: {input: 1, output: 2}}")
+    one = (*ONE_STEP, "--set", "parallelism.batch.requests=1000")
+    assert desk.run(*one, *dear, "--set", "limits.cost_usd=0.1") == 3
+    assert desk.submitted() == [30]
+
+
+def test_a_call_that_no_batch_can_hold_fails_its_row_alone(desk: Desk) -> None:
+    rows = [{"number": 0}, {"number": 1, "more": "x" * 1_200_000}]
+    (desk.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompt = "Label row {{ number }}. {{ more | default('') }}"
+    (desk.folder / "spec.yaml").write_text(SPEC.replace("Label row {{ number }}.", prompt))
+    desk.serve()
+    assert desk.run("--set", "parallelism.batch.megabytes=1") == 1
+    (failed,) = desk.output("out.failed.jsonl")
+    assert failed["error"]["kind"] == "rejected"
+    assert "larger than a batch may be" in failed["error"]["message"]
+    assert desk.output() == done(0)
+
+
+def test_uploads_are_for_the_eyes_of_one_user(desk: Desk) -> None:
+    desk.serve(batch={"requests": [{"name": "server_500", "match": "POST /v1/files"}]})
+    assert desk.run("--no-wait", "--set", "limits.outage_s=0.1") == 3
+    (folder,) = desk.folder.glob(".gptflow/crash.db.batches")
+    assert folder.stat().st_mode & 0o077 == 0
+    assert [path.stat().st_mode & 0o077 for path in folder.iterdir()] == [0, 0, 0]
 
 
 def test_the_store_never_holds_a_key(desk: Desk) -> None:
