@@ -11,12 +11,11 @@ the rows, as long as the run's own process, which everything goes through, has n
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from cpu_per_row import gptflow_command
@@ -25,34 +24,27 @@ from measuring import ENVIRONMENT, simulator
 FEW_ROWS = 500
 WORKERS = 2
 LEAST_GAIN, MOST_OF_PARENT = 1.7, 0.20
-TICKS_PER_S = 100
-
-
-def cpu_s(pid: int) -> float:
-    """Seconds of CPU that a living process has used."""
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(stat[11]) + int(stat[12])) / TICKS_PER_S
-
-
-def children(pid: int) -> list[int]:
-    """The processes that one has started."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def used_s(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds of CPU that a run has used: its own process, and its workers."""
-    process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    parent, workers = 0.0, dict[int, float]()
-    while process.poll() is None:
-        with suppress(OSError):  # one has ended while it was looked at
-            parent = cpu_s(process.pid)
-            for child in children(process.pid):
-                workers[child] = cpu_s(child)
-        time.sleep(0.02)
+    """Seconds of CPU that a run has used: its own process, and its workers.
+
+    Exact: when it has ended, and before it is reaped, the system still has both sums; that of the
+    workers holds all that the run itself has reaped.
+    """
+    with subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        finally:
+            process.kill()  # a Ctrl-C here leaves no run behind; one that has ended is left alone
     if process.returncode:
         sys.exit(f"a run ended with exit code {process.returncode}")
-    return parent, sum(workers.values())
+    user, system, of_children_user, of_children_system = map(int, stat[11:15])
+    return (user + system) / TICKS_PER_S, (of_children_user + of_children_system) / TICKS_PER_S
 
 
 def marginal_us(folder: Path, rows: int, options: list[str]) -> tuple[float, float]:
@@ -73,8 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     modes = {"async": [], "process": ["--mode", "process", "--workers", str(WORKERS)]}
     figures: dict[str, list[tuple[float, float]]] = {mode: [] for mode in modes}
-    with tempfile.TemporaryDirectory() as name, simulator(Path(name)) as base_url:
-        del base_url  # config.json has it
+    with tempfile.TemporaryDirectory() as name, simulator(Path(name)):
         for _ in range(arguments.rounds):
             for mode, options in modes.items():
                 figures[mode].append(marginal_us(Path(name), arguments.rows, options))
