@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gptflow.data.sinks.parquet import GROUP_ROWS, ParquetSink
+from gptflow.data.sinks.parquet import GROUP_BYTES, GROUP_ROWS, MOST_PARTS, ParquetSink
 from gptflow.data.sinks.whole import WholeFile
 from gptflow.data.sources.files import FileSource, InputFile
+from gptflow.errors import UsageError
 from gptflow.records import RowResult, RowStatus
 
 
@@ -180,3 +181,64 @@ def test_a_full_disk_is_the_system_s_error_once() -> None:
             sink.finish()
         del sink
         gc.collect()
+
+
+def test_many_changes_of_type_take_few_files_and_lose_nothing(tmp_path: Path) -> None:
+    # Each group widens one more column.
+    names = [f"c{at}" for at in range(MOST_PARTS + 2)]
+    path = tmp_path / "out.parquet"
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with WholeFile(path) as file:
+        sink = ParquetSink(file.stream, names)
+        for group in range(len(names)):
+            row: dict[str, Any] = {name: 1.5 if at <= group else 1 for at, name in enumerate(names)}
+            row["pad"] = "x" * GROUP_BYTES
+            sink.write(done(row))
+        assert len(list(Path("/proc/self/fd").iterdir())) < before + MOST_PARTS + 8
+        sink.finish()
+        file.commit()
+
+    table = pq.read_table(path)
+    assert table.num_rows == len(names)
+    for at, name in enumerate(names):
+        assert table[name].to_pylist() == [1.5 if at <= group else 1 for group in range(len(names))]
+
+
+@pytest.mark.parametrize("texts", [[b"1.10", b"1.0", b"7", b"1e3"], [rb'"\ud800"', rb'"\u00e9"']])
+@pytest.mark.parametrize("as_lists", [False, True])
+def test_a_value_is_the_same_json_whatever_row_group_it_is_in(
+    texts: list[bytes], *, as_lists: bool
+) -> None:
+    if as_lists:
+        texts = [b"[%s]" % b", ".join(texts)]
+    only_json = b'{"k": 1}'
+    early, late = io.BytesIO(), io.BytesIO()
+    write(early, [*texts, *[b"null"] * GROUP_ROWS, only_json])
+    write(late, [only_json, *texts])
+
+    found = table_of(early.getvalue())["a"].to_pylist()[: len(texts)]
+    assert found == table_of(late.getvalue())["a"].to_pylist()[1:]
+    assert all(
+        json.loads(text) == json.loads(value)
+        for text, value in zip(texts, found, strict=True)
+        if b"ud800" not in text
+    )
+
+
+def test_the_pages_have_checksums() -> None:
+    stream = io.BytesIO()
+    write(stream, [f"text {number}" for number in range(1000)])
+    data = bytearray(stream.getvalue())
+    chunk = pq.ParquetFile(stream).metadata.row_group(0).column(0)
+    data[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 1
+
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"), [([], "needs a column"), (["a", "\ud800"], "half of a surrogate pair")]
+)
+def test_columns_that_parquet_cannot_have_are_refused_at_once(names: list[str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        ParquetSink(io.BytesIO(), names)

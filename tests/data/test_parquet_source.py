@@ -170,6 +170,16 @@ def test_a_survey_is_replayed(write: Write) -> None:
     assert [row.columns["a"] for row in rows] == [entry[1] % 5000 for entry in pending]
 
 
+ODD_KEYS = pa.MapArray.from_arrays(
+    pa.array([0, 1, 2], pa.int32()),
+    pa.array([b"x", b"\xff"]).view(pa.string()),
+    pa.array([1, 2]),
+)
+TENSORS = pa.ExtensionArray.from_storage(
+    pa.fixed_shape_tensor(pa.int8(), (2, 2)), pa.array([[1, 2, 3, 4]], pa.list_(pa.int8(), 4))
+)
+
+
 @pytest.mark.parametrize(
     ("table", "says"),
     [
@@ -192,6 +202,11 @@ def test_a_survey_is_replayed(write: Write) -> None:
         (column([0, 2**30], pa.date32()), "a.parquet:2: the column 'a' holds a date that"),
         (as_json(["1", '1, "b": 2']), "a.parquet:2: the column 'a' holds text that is not JSON"),
         (as_json(["{}", "{"]), "a.parquet:2: the column 'a' holds text that is not JSON"),
+        (
+            column(ODD_KEYS),
+            "a.parquet:2: the column 'a' holds a map with a key that is not UTF-8",
+        ),
+        (column(TENSORS), "a.parquet: the column 'a' holds values of the type extension<"),
         (
             pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["x", "x"]),
             "a.parquet: its rows are an object with the name 'x' twice",
@@ -294,6 +309,23 @@ def test_a_record_that_is_too_long_is_refused(write: Write) -> None:
 
 def test_a_file_without_rows_is_a_source_without_rows(write: Write) -> None:
     assert list(write(column([], pa.string())).records()) == []
+
+
+def test_a_file_without_rows_goes_with_any_type(write: Write) -> None:
+    source = write(column([1, 2]), column([], pa.string()))
+
+    assert [record.columns["a"] for record in source.records()] == [1, 2]
+
+
+def test_a_column_of_nulls_is_told_from_one_whose_name_goes_on_with_a_dot(write: Write) -> None:
+    first = pa.table({"a": [{"x": 1, "y": "t"}], "a.b": [1], "c": ["x"]})
+    second = pa.table(
+        {"a": pa.array([None], pa.string()), "a.b": [2], "c": pa.array([None], pa.int64())}
+    )
+
+    records = list(write(first, second).records())
+
+    assert records[1].columns == {"a": None, "a.b": 2, "c": None}
 
 
 def test_standard_input_may_be_parquet(write: Write, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_flush_shows_the_rows_so_far(tmp_path: Path, output_format: OutputForm
 def test_the_stream_stays_open(output_format: OutputFormat) -> None:
     stream = io.BytesIO()
 
-    open_sink(stream, output_format).finish()
+    open_sink(stream, output_format, known=["a"]).finish()
 
     assert not stream.closed
 

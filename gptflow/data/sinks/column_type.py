@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntFlag
 from itertools import chain
+from math import copysign
 from typing import Any, NamedTuple
 
 import msgspec
 
 from gptflow.data.exact_number import exact
-from gptflow.data.json_text import decode_string
+from gptflow.data.json_text import decode_string, encoded
 
 NULL = b"null"
 JSON = "json"
@@ -88,8 +89,32 @@ class Values(NamedTuple):
         return cls(kinds, texts, values)
 
     def as_json(self) -> list[str | None]:
-        """Their texts; null as None."""
-        return [None if text == NULL else text.decode() for text in self.texts]
+        """Their texts; null as None.
+
+        What a narrower type holds is written as `json_of` does: an earlier value of the column may
+        have been in one.
+        """
+        return [_json(*pair) for pair in zip(self.texts, self.decoded, strict=True)]
+
+
+def json_of(value: Any) -> str:
+    """A value that another type than JSON holds, as JSON: the same, whichever type has held it."""
+    items = list(map(_shortest, value)) if type(value) is list else _shortest(value)
+    return encoded(items).decode()
+
+
+def _json(text: bytes, value: Any) -> str | None:
+    if value is None:
+        return None
+    if type(value) is dict or type_of(Values.of([text]).kinds) == JSON:
+        return text.decode()
+    return json_of(value)
+
+
+def _shortest(value: Any) -> Any:
+    """An integer for a double that is one: a column of doubles holds both alike."""
+    is_whole = type(value) is float and value.is_integer() and abs(value) <= _EXACT_INT
+    return int(value) if is_whole and (value or copysign(1, value) > 0) else value
 
 
 def _value(text: bytes) -> Any:

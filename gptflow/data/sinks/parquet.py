@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 from weakref import finalize
 
 from gptflow.data.arrow import load_arrow
-from gptflow.data.json_text import encoded
-from gptflow.data.sinks.column_type import JSON, NULL, Kinds, Values, type_of
+from gptflow.data.excerpt import short
+from gptflow.data.sinks.column_type import JSON, NULL, Kinds, Values, json_of, type_of
 from gptflow.data.sinks.row_text import row_members
+from gptflow.errors import UsageError
 from gptflow.records import RowResult
 
 GROUP_ROWS = 1 << 14
@@ -25,6 +26,9 @@ GROUP_BYTES = 1 << 24
 """So many rows or bytes of JSON are a row group, and held in memory until they are one."""
 
 COMPRESSION = "zstd"
+
+MOST_PARTS = 16
+"""Each is an open file."""
 
 
 class ParquetSink:
@@ -35,9 +39,14 @@ class ParquetSink:
     """
 
     def __init__(self, stream: BinaryIO, columns: Sequence[str]) -> None:
-        """Raises MissingExtra if pyarrow is not installed."""
+        """Writes nothing yet.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+            UsageError: there is no column, or Parquet cannot hold the name of one.
+        """
         self._stream = stream
-        self._names = list(dict.fromkeys(columns))
+        self._names = _checked(list(dict.fromkeys(columns)))
         self._kinds = [Kinds(0)] * len(self._names)
         self._table = _Table(stream, self._names)
         self._rows: list[list[bytes]] = []
@@ -70,6 +79,24 @@ class ParquetSink:
             known | values.kinds for known, values in zip(self._kinds, columns, strict=True)
         ]
         self._table.write(list(map(type_of, self._kinds)), columns, rows)
+
+
+def _checked(names: list[str]) -> list[str]:
+    if not names:
+        raise UsageError(
+            "a Parquet file needs a column, and the rows have none",
+            hint="extract a field, or write .jsonl",
+        )
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"a Parquet file cannot have the column '{short(name)}': its name has half of a "
+                "surrogate pair, and cannot be UTF-8",
+                hint="name other columns in output.columns, or write .jsonl",
+            ) from None
+    return names
 
 
 @dataclass(slots=True)
@@ -106,7 +133,8 @@ class _Table:
             self._begin_part(types)
         self._parts[-1].writer.close()
         if len(self._parts) > 1:
-            self._merge(types)
+            self._merge(types, self._stream)
+            self._parts[0].writer.close()
         elif (file := self._parts[0].file) is not self._stream:
             file.seek(0)
             shutil.copyfileobj(file, self._stream)
@@ -115,6 +143,10 @@ class _Table:
     def _begin_part(self, types: list[str]) -> None:
         if self._parts:
             self._parts[-1].writer.close()
+        if len(self._parts) == MOST_PARTS:
+            is_first = self._parts[0].file is self._stream
+            self._merge(types, self._stream if is_first else self._spare())
+            return
         # What cannot be read again goes there when all is known; a pipe, for one.
         is_first = not self._parts and self._stream.seekable() and self._stream.readable()
         file = self._stream if is_first else self._spare()
@@ -128,7 +160,8 @@ class _Table:
         finalize(self, file.close)  # nobody says of a sink that it is given up
         return file
 
-    def _merge(self, types: list[str]) -> None:
+    def _merge(self, types: list[str], file: BinaryIO) -> None:
+        """Make one part of them all, with these types, in a file of its own or in the stream."""
         first = self._parts[0]
         if first.file is self._stream:
             first.file = self._spare()
@@ -136,13 +169,12 @@ class _Table:
             shutil.copyfileobj(self._stream, first.file)
             self._stream.seek(0)
             self._stream.truncate()
-        whole = _Part(self._stream, types, self._writer(self._stream, types))
+        whole = _Part(file, types, self._writer(file, types))
         for part in self._parts:
             part.file.seek(0)
             with part.file, self._arrow.parquet.ParquetFile(part.file) as table:
                 for group in range(table.num_row_groups):
                     self._append(whole, part.types, table.read_row_group(group, use_threads=False))
-        whole.writer.close()
         self._parts = [whole]
 
     def _append(self, whole: _Part, types: list[str], table: Any) -> None:
@@ -155,7 +187,7 @@ class _Table:
 
     def _widened(self, wide: str, values: list[Any]) -> Any:
         if wide == JSON:
-            values = [None if value is None else encoded(value).decode() for value in values]
+            values = [None if value is None else json_of(value) for value in values]
         return self._array(wide, values)
 
     def _write(self, part: _Part, arrays: list[Any], rows: int) -> None:
@@ -164,7 +196,9 @@ class _Table:
 
     def _writer(self, file: BinaryIO, types: list[str]) -> Any:
         schema = self._schema(types)
-        return self._arrow.parquet.ParquetWriter(_Out(file), schema, compression=COMPRESSION)
+        return self._arrow.parquet.ParquetWriter(
+            _Out(file), schema, compression=COMPRESSION, write_page_checksum=True
+        )
 
     def _schema(self, types: list[str]) -> Any:
         pairs = zip(self._names, map(self._type, types), strict=True)

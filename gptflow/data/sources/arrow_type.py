@@ -10,6 +10,10 @@ from gptflow.data.excerpt import short
 
 IsType = Callable[[Any], bool]
 
+_EXTENSIONS = {"arrow.json": "JSON", "arrow.uuid": "text", "arrow.bool8": "true or false"}
+_OF_ANOTHER_SHAPE = frozenset(("arrow.fixed_shape_tensor", "arrow.variable_shape_tensor"))
+"""They are stored as one flat list, and would come out as that."""
+
 
 class ArrowTypes:
     """Tells types apart."""
@@ -37,8 +41,9 @@ class ArrowTypes:
             return self.word(kind.value_type)
         if not isinstance(kind, self._arrow.BaseExtensionType):
             return next((word for is_type, word in self._words if is_type(kind)), None)
-        known = {"arrow.json": "JSON", "arrow.uuid": "text"}
-        return known.get(kind.extension_name) or self.word(kind.storage_type)
+        if kind.extension_name in _OF_ANOTHER_SHAPE:
+            return None
+        return _EXTENSIONS.get(kind.extension_name) or self.word(kind.storage_type)
 
     def unfit(self, kind: Any) -> str | None:
         """What a row cannot hold of the values, in words; None where it can hold them all."""
@@ -57,6 +62,14 @@ class ArrowTypes:
         if not self.is_text(kind.key_type):
             return "a map whose keys are not text"
         return self.unfit(kind.item_type)
+
+
+def leaf_count(kind: Any) -> int:
+    """How many columns a file of Parquet has for a column of this type."""
+    inner = getattr(kind, "storage_type", kind)
+    if not inner.num_fields:
+        return 1
+    return sum(leaf_count(inner.field(at).type) for at in range(inner.num_fields))
 
 
 def twice(names: Sequence[str]) -> str | None:

@@ -70,6 +70,9 @@ class ArrowValues:
                 return [None if text is None else self._json(text) for text in array.to_pylist()]
             case "arrow.uuid":
                 return [None if value is None else str(value) for value in array.to_pylist()]
+            case "arrow.bool8":
+                values = array.storage.to_pylist()
+                return [None if value is None else value != 0 for value in values]
         return self.of(array.storage)
 
     def _json(self, text: str) -> msgspec.Raw:
@@ -161,6 +164,8 @@ def _plain(array: Any) -> list[Any]:
 
 
 def _object(pairs: list[dict[str, Any]]) -> dict[str, Any]:
+    if not all(type(pair["name"]) is str for pair in pairs):
+        raise DataError("a map with a key that is not UTF-8")
     found = {pair["name"]: pair["value"] for pair in pairs}
     if len(found) != len(pairs):
         raise DataError(twice([pair["name"] for pair in pairs]) or "")

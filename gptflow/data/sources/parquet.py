@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import repeat
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from gptflow.data.arrow import load_arrow
 from gptflow.data.excerpt import data_error, printable, short
 from gptflow.data.json_text import encoded, parse_object
 from gptflow.data.record import Record
-from gptflow.data.sources.arrow_type import ArrowTypes, twice
+from gptflow.data.sources.arrow_type import ArrowTypes, leaf_count, twice
 from gptflow.data.sources.arrow_values import ArrowValues
 from gptflow.data.sources.opening import PACKED, PARQUET, RECORD_BYTES, opened, too_long
 from gptflow.data.sources.wanted import Wanted
@@ -39,6 +39,8 @@ class _Table:
     name: str
     kinds: dict[str, str | None]
     """What they hold, in words."""
+    leaves: dict[str, range]
+    """Which columns of Parquet each is made of. By name they could not be told: a.b may be one."""
     metadata: Any
     """The footer of the file."""
 
@@ -47,8 +49,8 @@ class _Table:
         chunks = [
             group.column(at)
             for group in map(self.metadata.row_group, range(self.metadata.num_row_groups))
-            for at in range(group.num_columns)
-            if f"{group.column(at).path_in_schema}.".startswith(f"{column}.")
+            for at in self.leaves[column]
+            if group.num_rows
         ]
         counts = [(chunk.statistics and chunk.statistics.null_count, chunk) for chunk in chunks]
         return all(nulls == chunk.num_values for nulls, chunk in counts)
@@ -97,12 +99,19 @@ class ParquetWalk:
             what = f"{name}: its rows are {again}"
             raise DataError(what, hint="every column needs a name of its own")
         kinds = {field.name: types.word(field.type) for field in schema}
-        found = _Table(name, kinds, table.metadata)
+        found = _Table(name, kinds, _leaves(schema), table.metadata)
         if self._first is None:
             self._first = found
         elif differs := _difference(found, self._first):
             hint = "the files of a source are to be parts of one table"
             raise DataError(f"{name}: {differs}", hint=hint)
+
+
+def _leaves(schema: Any) -> dict[str, range]:
+    counts = [leaf_count(field.type) for field in schema]
+    ends = list(accumulate(counts))
+    spans = zip(schema.names, ends, counts, strict=True)
+    return {name: range(end - count, end) for name, end, count in spans}
 
 
 _OF_ANY_KIND = frozenset(("nothing", "JSON"))
