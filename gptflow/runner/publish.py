@@ -127,17 +127,18 @@ class Publication:
             self._whole = WholeFile(target.path)
             undo.callback(self._whole.abandon)
             self._failed = WholeFile(failed_path(target.path))
+            undo.callback(self._failed.abandon)
+            self._sinks = {
+                RowStatus.DONE: open_sink(
+                    self._whole.stream,
+                    output_format_of(target.path),
+                    columns=target.columns,
+                    known=target.known,
+                    csv_safe=target.csv_safe,
+                ),
+                RowStatus.FAILED: FailedSink(self._failed.stream),
+            }
             undo.pop_all()
-        self._sinks = {
-            RowStatus.DONE: open_sink(
-                self._whole.stream,
-                output_format_of(target.path),
-                columns=target.columns,
-                known=target.known,
-                csv_safe=target.csv_safe,
-            ),
-            RowStatus.FAILED: FailedSink(self._failed.stream),
-        }
 
     def __enter__(self) -> Self:
         return self

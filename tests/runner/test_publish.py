@@ -225,3 +225,10 @@ def test_an_output_counts_as_published_where_the_spec_wants_the_same(
     assert target.is_published(finished) is is_published
     run.output.unlink()
     assert not target.is_published(finished)
+
+
+def test_an_output_that_cannot_be_is_refused_at_once_and_leaves_no_file(tmp_path: Path) -> None:
+    target = Target(tmp_path / "out.parquet", None, known=())
+    with pytest.raises(UsageError, match="a Parquet file needs a column"):
+        Publication(target)
+    assert list(tmp_path.iterdir()) == []
