@@ -11,11 +11,8 @@ from unittest.mock import patch
 
 @contextmanager
 def forgotten_afterwards(folder: Path) -> Iterator[None]:
-    """Whatever is imported from below the folder meanwhile was never imported afterwards.
-
-    Nothing is kept compiled: a file that is written twice within a second would pass for the same.
-    """
-    with patch.object(sys, "path", [*sys.path]), patch.object(sys, "dont_write_bytecode", new=True):
+    """Whatever is imported from below the folder meanwhile was never imported afterwards."""
+    with patch.object(sys, "path", [*sys.path]):
         try:
             yield
         finally:

@@ -8,13 +8,24 @@ where nobody could wait for it.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from gptflow.files import real
-from gptflow.pipeline.hook_file import PythonAccess, digest_of_file, find_module, load_module
+from gptflow.pipeline.hook_file import PythonAccess, find_module
+from gptflow.pipeline.hook_import import (
+    NoDigest,
+    digest_of,
+    is_current,
+    load_anew,
+    load_module,
+)
 from gptflow.pipeline.hook_value import NotJson, a_kind
 from gptflow.pipeline.texts import shown_path
 from gptflow.spec.hook import Role
@@ -61,10 +72,16 @@ class Hook:
     takes_second: bool
     """Whether it is called with what SECOND names, too."""
     is_async: bool
+    second_name: str = ""
+    """What the second argument is passed as; empty where it goes by its place."""
 
     def start(self, first: Any, second: Any = None) -> Any:
         """What the function gives; a coroutine if it is async. Raises whatever it raises."""
-        return self.function(first, second) if self.takes_second else self.function(first)
+        if not self.takes_second:
+            return self.function(first)
+        if self.second_name:
+            return self.function(first, **{self.second_name: second})
+        return self.function(first, second)
 
     def call(self, first: Any, second: Any = None) -> Any:
         """What the function gives, if it is not async.
@@ -127,6 +144,11 @@ def find_hook(name: str, access: PythonAccess) -> Path | None:
     Raises:
         BadHook: hooks are not allowed, or there is no such module.
     """
+    found = _find(name, access)
+    return Path(found.origin) if found.has_location and found.origin else None
+
+
+def _find(name: str, access: PythonAccess) -> ModuleSpec:
     module = name.partition(":")[0]
     if not access.is_allowed:
         raise BadHook(
@@ -143,7 +165,7 @@ def find_hook(name: str, access: PythonAccess) -> Path | None:
             if folders
             else "--python-path DIR names the folder that it is in; the spec's is not looked in",
         )
-    return Path(found.origin) if found.has_location and found.origin else None
+    return found
 
 
 def load_hook(name: str, role: Role, access: PythonAccess) -> Hook:
@@ -152,29 +174,93 @@ def load_hook(name: str, role: Role, access: PythonAccess) -> Hook:
     Raises:
         BadHook: it cannot be imported, or the function does not fit its role.
     """
-    file = find_hook(name, access)
-    module_name, _, path = name.partition(":")
+    found = _find(name, access)
     try:
-        found: Any = load_module(module_name, file)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a module raises, a person is told
-        told = f"{type(error).__name__}: {error}"[:MOST_TOLD]
-        message = f"{module_name} cannot be imported: {told}{_place(error, str(file or ''))}"
-        raise BadHook(message) from None
+        return _looked_at(name, role, found)
+    except (BadHook, KeyboardInterrupt):
+        raise
+    except NoDigest as error:
+        raise BadHook(f"the code of {name} cannot be read: {error}") from None
+    except BaseException as error:  # noqa: BLE001  # whatever an odd module raises, a person is told
+        raise BadHook(f"{name} cannot be looked at: {_told(error, found)}") from None
+
+
+def _looked_at(name: str, role: Role, found: ModuleSpec) -> Hook:
+    module, digest = _loaded(found)
+    function = _function(module, name)
+    own = _module_of(function)
+    if own is not module and not _is_of(function, own):
+        load_anew(found, own.__spec__ if own else None)
+        module, digest = _loaded(found)
+        function = _function(module, name)
+        own = _module_of(function)
+        if not _is_of(function, own):
+            told = f"{name} was imported before its file was edited"
+            raise BadHook(told, "start Python anew")
+    if own is not None and own is not module and own.__spec__:
+        digest += digest_of(own.__spec__)
+    file = str(_source(function) or found.origin or "")
+    is_async = _is_async(function, name, role)
+    takes_second, second_name = _second(function, name, role)
+    return Hook(name, role, function, file, digest.hex(), takes_second, is_async, second_name)
+
+
+def _loaded(found: ModuleSpec) -> tuple[ModuleType, bytes]:
+    try:
+        return load_module(found)
+    except (NoDigest, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001  # whatever a module raises, a person is told
+        raise BadHook(f"{found.name} cannot be imported: {_told(error, found)}") from None
+
+
+def _told(error: BaseException, found: ModuleSpec) -> str:
+    return f"{type(error).__name__}: {text_of(error)}{_place(error, str(found.origin))}"
+
+
+def _function(module: ModuleType, name: str) -> Callable[..., Any]:
+    """What the spec names, which can be called."""
+    path = name.partition(":")[2]
+    found: Any = module
     for part in path.split("."):
         owner, found = found, getattr(found, part, None)
         if found is None:
             near = did_you_mean(part, [n for n in dir(owner) if not n.startswith("_")])
-            where = shown_path(real(file)) if file else module_name
+            file = module.__spec__ and module.__spec__.has_location and module.__spec__.origin
+            where = shown_path(real(Path(file))) if file else module.__name__
             message = f"{where} has no function {path!r} ({name})"
             raise BadHook(message, f"did you mean {near!r}?" if near else None)
     if not callable(found):
         raise BadHook(f"{name} is no function, it is {a_kind(found)}")
-    own = _source(found) or file
-    files = [each for each in dict.fromkeys((file, own)) if each]
-    digest = b"".join(map(digest_of_file, files)).hex()
-    is_async = _is_async(found, name, role)
-    second = _takes_second(found, name, role)
-    return Hook(name, role, found, str(own or ""), digest, second, is_async)
+    function: Callable[..., Any] = found
+    return function
+
+
+def _module_of(function: Any) -> ModuleType | None:
+    """The module that a function is defined in, as it was imported last."""
+    own = _definition(function)
+    return None if own is None else sys.modules.get(str(own.__module__))
+
+
+def _is_of(function: Any, own: ModuleType | None) -> bool:
+    """Whether the function is of the module as it is now, in its file too."""
+    if own is None:
+        return True
+    names = getattr(_definition(function), "__globals__", own.__dict__)
+    return names is own.__dict__ and is_current(own)
+
+
+def _definition(function: Any) -> Any:
+    """The function or class whose code it is; None where Python itself has it."""
+    while isinstance(function, partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    if inspect.ismethod(function):
+        function = function.__func__
+    if inspect.isfunction(function):
+        return function
+    kind = function if inspect.isclass(function) else type(function)
+    return kind if _is_of_python(kind) else None
 
 
 def _where(module: str, access: PythonAccess) -> str:
@@ -192,23 +278,31 @@ def _is_async(function: Any, name: str, role: Role) -> bool:
     return is_async
 
 
-def _takes_second(function: Any, name: str, role: Role) -> bool:
-    """Whether the function wants a second argument: it needs one, or calls it by its name."""
+def _second(function: Any, name: str, role: Role) -> tuple[bool, str]:
+    """Whether the function wants a second argument: it needs one, or calls it by its name.
+
+    And the name that it must be passed by; empty where its place is the second.
+    """
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # written in C: it cannot be known
-        return False
+        return False, ""
+    word = SECOND.get(role, "")
     by_place = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     is_open = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     needed = [p for p in by_place if p.default is p.empty]
-    named = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    named = [p for p in by_name if p.default is p.empty and p.name != word]
     most = 2 if role in SECOND else 1
     if named or len(needed) > most or (not by_place and not is_open):
         forms = [f"({_FIRST[role]})", *([f"({_FIRST[role]}, {SECOND[role]})"] if most > 1 else [])]
         told = f"{name}{inspect.signature(function)}" if inspect.isroutine(function) else name
         raise BadHook(f"{told} does not fit: it is called with {' or '.join(forms)}")
-    wants = len(by_place) > 1 and by_place[1].name == SECOND.get(role)
-    return len(needed) == 2 or wants
+    if len(needed) == 2 or (len(by_place) > 1 and by_place[1].name == word):
+        return True, ""
+    elsewhere = [p for p in (*by_place[1:], *by_name) if p.name == word]
+    is_offered = bool(elsewhere) and elsewhere[0].kind is not elsewhere[0].POSITIONAL_ONLY
+    return is_offered, word if is_offered else ""
 
 
 def _source(function: Any) -> Path | None:

@@ -1,4 +1,4 @@
-"""Finding a person's module without running a line of it, and running it only then.
+"""Where a person's modules may be, and finding one without running a line of it.
 
 The working directory and the spec's folder are on no import path of their own. What a person adds
 comes last on it: a file there is no other package's stand-in.
@@ -11,13 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
-_loaded: dict[str, bytes] = {}
-"""The digests of the hooks' files as they were when their modules were loaded, by module."""
+_entered: list[str] = []
+"""The folders that were put on the import path, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,15 @@ class PythonAccess:
         return cls(is_allowed, tuple(str(Path(folder).resolve()) for folder in folders))
 
     def enter(self) -> None:
-        """Puts the folders on the import path, for as long as the process lives."""
-        sys.path.extend(folder for folder in self.folders if folder not in sys.path)
+        """Puts the folders on the import path, for as long as the process lives.
+
+        They come before those of another spec, which may have modules of the same names.
+        """
+        earlier = [folder for folder in _entered if folder in sys.path]
+        others = [folder for folder in sys.path if folder not in earlier]
+        own = [folder for folder in dict.fromkeys(self.folders) if folder not in others]
+        _entered[:] = [*own, *(folder for folder in earlier if folder not in own)]
+        sys.path[:] = [*others, *_entered]
 
 
 def find_module(name: str) -> ModuleSpec | None:
@@ -52,34 +57,17 @@ def find_module(name: str) -> ModuleSpec | None:
         found = _find(".".join(parts[: depth + 1]), folders)
         if found is None:
             return None
-        folders = found.submodule_search_locations
+        inside = found.submodule_search_locations
+        folders = None if inside is None else list(inside)
     return found
 
 
 def _find(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
     for finder in sys.meta_path:
-        found = finder.find_spec(name, folders)
+        try:
+            found = finder.find_spec(name, folders)
+        except KeyError:  # a folder without __init__.py wants its parent, which is not imported
+            found = finder.find_spec(name.rpartition(".")[2], folders)
         if found is not None:
             return found
     return None
-
-
-def load_module(name: str, file: Path | None) -> ModuleType:
-    """The module; one whose file has changed since it was loaded is loaded again.
-
-    Raises whatever its code raises.
-    """
-    digest = digest_of_file(file)
-    known = _loaded.get(name)
-    _loaded[name] = digest
-    if name in sys.modules and known is not None and known != digest:
-        return importlib.reload(sys.modules[name])
-    return importlib.import_module(name)
-
-
-def digest_of_file(file: Path | None) -> bytes:
-    """A digest of a file's bytes; empty where there is none that can be read."""
-    try:
-        return blake2b(file.read_bytes(), digest_size=16).digest() if file else b""
-    except OSError:
-        return b""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import py_compile
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -95,6 +99,10 @@ def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(
         ("def f(): ...", "called with (row) or (row, wrapper)"),
         ("def f(a, b, c): ...", "lib_of_test:f(a, b, c) does not fit"),
         ("def f(row, *, k): ...", "does not fit"),
+        ("raise GeneratorExit", "cannot be imported: GeneratorExit"),
+        ("class Odd(Exception):\n __str__ = None\nraise Odd", "Odd: (its text cannot be had"),
+        ("def __getattr__(name): raise OSError(name)", "cannot be looked at: OSError: f ("),
+        ("class C:\n __call__ = property(lambda _: 1 / 0)\nf = C()", "cannot be looked at: Zero"),
         ("def f(row): yield row", "yields"),
         ("async def f(row): yield row", "yields"),
     ],
@@ -125,6 +133,9 @@ def test_only_a_step_may_be_async(write: Write, role: Role) -> None:
         ("def f(*args): ...", "step", False),
         ("f = len", "extractor", False),
         ("def f(text, row): ...", "extractor", True),
+        ("def f(row, k=3, wrapper=None): ...", "step", True),
+        ("def f(row, *, wrapper): ...", "step", True),
+        ("def f(text, k=3, *, row=None): ...", "extractor", True),
         ("class C:\n def __call__(self, row, wrapper): ...\nf = C()", "step", True),
         ("class C:\n @staticmethod\n def g(row): ...\nf = C.g", "step", False),
     ],
@@ -133,6 +144,11 @@ def test_the_second_argument_goes_to_who_needs_it_or_names_it(
     write: Write, text: str, role: Role, takes_second: bool
 ) -> None:
     assert load(write(text), role).takes_second is takes_second
+
+
+@pytest.mark.parametrize("end", ["k=3, wrapper=None", "*, wrapper", "wrapper, k=3"])
+def test_it_is_passed_where_it_is_named(write: Write, end: str) -> None:
+    assert load(write(f"def f(row, {end}): return [row, wrapper]")).call(1, 2) == [1, 2]
 
 
 def test_a_transform_takes_one_argument(write: Write) -> None:
@@ -158,7 +174,73 @@ def test_the_digest_hangs_on_the_file_and_on_that_of_the_function(
     write("from other_of_test import f")
     imported = load(access)
     (tmp_path / "other_of_test.py").write_text("def f(row): return {'x': 4}")
-    assert load(access).digest != imported.digest
+    edited = load(access)
+    assert edited.digest != imported.digest
+    assert (imported.call({}), edited.call({})) == ({"x": 3}, {"x": 4})
+
+
+def test_what_runs_is_what_was_digested(write: Write, tmp_path: Path) -> None:
+    write("def f(row): return 1")
+    file = tmp_path / "lib_of_test.py"
+    before = file.stat()
+    py_compile.compile(str(file))
+    access = write("def f(row): return 2")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load(access).call({}) == 2
+
+
+def test_what_was_imported_before_does_not_count(write: Write) -> None:
+    access = write("def f(row): return 1")
+    access.enter()
+    importlib.import_module("lib_of_test")
+    write("def f(row): return 2")
+    assert load(access).call({}) == 2
+
+
+def test_two_specs_may_have_modules_of_one_name(tmp_path: Path, write: Write) -> None:
+    write("")
+    made = []
+    for name in ("one", "two", "one"):
+        pack = tmp_path / name / "pack_of_test"
+        pack.mkdir(parents=True, exist_ok=True)
+        (pack / "__init__.py").write_text(f"name = {name!r}")
+        (pack / "inner.py").write_text("from pack_of_test import name\ndef f(row): return name")
+        access = PythonAccess.of(is_allowed=True, folders=[tmp_path / name])
+        made.append(load_hook("pack_of_test.inner:f", "step", access))
+    assert [hook.call({}) for hook in made] == ["one", "two", "one"]
+
+
+def test_a_module_may_be_in_a_zip_file(tmp_path: Path, write: Write) -> None:
+    write("")
+    access = PythonAccess.of(is_allowed=True)
+    object.__setattr__(access, "folders", (str(tmp_path / "lib.zip"),))
+    made = []
+    for number in (1, 2):
+        with zipfile.ZipFile(tmp_path / "lib.zip", "w") as file:
+            file.writestr("zip_of_test.py", f"def f(row): return {number}")
+        made.append(load_hook("zip_of_test:f", "step", access))
+    assert [hook.call({}) for hook in made] == [1, 2]
+    assert made[0].digest != made[1].digest != ""
+
+
+def test_a_module_may_be_in_folders_that_are_no_packages(tmp_path: Path, write: Write) -> None:
+    access = write("")
+    (tmp_path / "outer_of_test" / "inner").mkdir(parents=True)
+    (tmp_path / "outer_of_test" / "inner" / "own.py").write_text("def f(row): return 1")
+    assert load_hook("outer_of_test.inner.own:f", "step", access).call({}) == 1
+
+
+def test_a_module_that_fails_leaves_the_one_before(write: Write) -> None:
+    load(write("def f(row): return 1"))
+    before = sys.modules["lib_of_test"]
+    complaint(write("1 / 0"))
+    assert sys.modules["lib_of_test"] is before
+
+
+def test_what_is_built_into_python_may_be_named_and_has_the_digest_of_its_version() -> None:
+    hook = load_hook("math:sqrt", "extractor", PythonAccess.of(is_allowed=True))
+    assert hook.call(4) == 2
+    assert hook.digest
 
 
 def test_what_a_function_raises_is_told_with_its_type_text_and_line(write: Write) -> None:
@@ -170,7 +252,9 @@ def test_what_a_function_raises_is_told_with_its_type_text_and_line(write: Write
     assert told.endswith("lib_of_test.py:4)")
 
 
-@pytest.mark.parametrize("error", ["SystemExit(1)", "KeyboardInterrupt", "MemoryError"])
+@pytest.mark.parametrize(
+    "error", ["SystemExit(1)", "KeyboardInterrupt", "MemoryError", "GeneratorExit", "BaseException"]
+)
 def test_a_function_ends_no_process(write: Write, error: str) -> None:
     with pytest.raises(HookFault, match=error.partition("(")[0]):
         load(write(f"def f(row): raise {error}")).call({})
