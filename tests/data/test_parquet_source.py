@@ -75,6 +75,10 @@ TYPES: list[tuple[pa.Table, str]] = [
     (column([{"x": Decimal("1.50")}]), '[{"x": 1.50}]'),
     (column([[("k", 1)], None, []], pa.map_(pa.string(), pa.int8())), '[{"k": 1}, null, {}]'),
     (column(pa.array(["x", None, "x"]).dictionary_encode()), '["x", null, "x"]'),
+    (
+        column(pa.ExtensionArray.from_storage(pa.bool8(), pa.array([2, 0, None], pa.int8()))),
+        "[true, false, null]",
+    ),
     (as_json(['{"k":\n [1.10]}', None, '"x"', "null"]), '[{"k": [1.10]}, null, "x", null]'),
 ]
 
