@@ -305,6 +305,6 @@ async def _watched(hand: Hand, lost: Callable[[str], object]) -> AsyncIterator[N
 
 def _failed(row: Row, deaths: int, how: str) -> RowResult:
     """The result of a row that has cost too many workers."""
-    message = f"{deaths} workers ended while they had it; the last: {how}"
+    message = f"{how}, as {deaths - 1} workers before it that had this row"
     failure = Failure(FailureKind.WORKER, message)
     return RowResult(row.position, RowStatus.FAILED, row.raw, failure=failure)
