@@ -66,6 +66,7 @@ ANNOTATIONS_ONLY = {("errors", "records"), ("errors", "spec")}
 
 HEAVY = {
     "genai_prices",
+    "grpc",
     "jsonschema",
     "jsonschema_rs",
     "openai",
