@@ -20,7 +20,6 @@ from collections import Counter
 from pathlib import Path
 
 from measuring import ENVIRONMENT, GPTFLOW, simulator
-from process_mode import children
 
 IN_FLIGHT, EVERY_S = 32, 2.0
 SPEC = f"""
@@ -33,6 +32,12 @@ steps:
 parallelism: {{mode: process, workers: 2, concurrency: {IN_FLIGHT}}}
 output: {{path: out.jsonl}}
 """
+
+
+def children(pid: int) -> list[int]:
+    """The processes that one has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def run(folder: Path) -> int:
