@@ -22,7 +22,7 @@ def test_a_thread_that_cannot_begin_says_why_and_nothing_else() -> None:
     async def hire() -> None:
         with free_descriptors(1), pytest.raises(WorkerFailed) as failed:
             await Threads().hire(0, lambda _: None, lost.append)
-        assert "no thread can be started: " in failed.value.message
+        assert failed.value.message == "no thread can be started: Too many open files"
         assert "open files" in (failed.value.hint or "")
         await asyncio.sleep(0)
         assert lost == []

@@ -83,7 +83,8 @@ class ThreadLink:
             thread.start()
         except (OSError, RuntimeError) as error:
             self._ended.set()
-            raise _not_started(str(error)) from error
+            why = error.strerror if isinstance(error, OSError) else None
+            raise _not_started(why or str(error)) from error
 
     def send(self, batch: bytes) -> None:
         """See link.Link."""
