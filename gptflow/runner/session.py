@@ -16,7 +16,7 @@ from gptflow.runner.archive import RunArchive
 from gptflow.runner.batch.recall import Recall, RecallWork, counted_once
 from gptflow.runner.begin import Beginning
 from gptflow.runner.budget import Budget
-from gptflow.runner.desk import Asker, Desk
+from gptflow.runner.desk import Desk
 from gptflow.runner.display import Display
 from gptflow.runner.drive import drive, within
 from gptflow.runner.events import Listener, fan_out
@@ -32,9 +32,9 @@ from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import Prices, PricesOfCalls
 from gptflow.runner.purse import Purse
-from gptflow.runner.rehearsal import Rehearsal
+from gptflow.runner.run_engine import asker_of, concurrency_of, key_shares, run_engine
 from gptflow.runner.server import Server, open_server
-from gptflow.runner.tally import KeyShare, Tally
+from gptflow.runner.tally import Tally
 from gptflow.runner.till import Till
 from gptflow.runner.width import Width
 from gptflow.store.store import Store
@@ -132,11 +132,14 @@ class Session:
         if self._watchers.interruption.signal is not None:
             return
         watchers, purse = self._watchers, self._purse()
-        archive, concurrency = RunArchive(self._store, self._run), self._concurrency(server)
+        archive, concurrency = (
+            RunArchive(self._store, self._run),
+            concurrency_of(self._prepared.spec, server),
+        )
         hear = counted_once(self._listener(archive, purse), fetched)
-        async with self._engine(server, hear) as engine:
-            watchers.tally.keys = lambda: _key_shares(engine)
-            asker = _asker(engine, server.rehearsal)
+        async with run_engine(self._prepared.spec, server, hear) as engine:
+            watchers.tally.keys = lambda: key_shares(engine)
+            asker = asker_of(engine, server)
             till = Till(purse, watchers.budget, asker, engine) if purse else None
             desk = Desk(till or asker, archive, hear)
             rows = watchers.first_calls.watch(self._pending_rows())
@@ -189,19 +192,6 @@ class Session:
         watchers.tally.away = str
         return recall.answers
 
-    def _engine(self, server: Server, hear: Listener) -> Engine:
-        spec = self._prepared.spec
-        return Engine(
-            server.config,
-            attempts=spec.limits.attempts,
-            timeout_s=spec.limits.timeout_s,
-            concurrency=self._concurrency(server),
-            key_wait_s=spec.limits.key_wait_s,
-            outage_s=spec.limits.outage_s,
-            base_wait_s=spec.notify.base_wait_s,
-            on_event=hear,
-        )
-
     def _purse(self) -> Purse | None:
         """The run's money; None where it may cost anything, or is free."""
         limit_usd, plan = self._prepared.spec.limits.cost_usd, self._prepared.plan
@@ -251,24 +241,8 @@ class Session:
             yield row
         self._kept = kept if size <= KEPT_BYTES else []
 
-    def _concurrency(self, server: Server) -> int | Literal["auto"]:
-        wanted = self._prepared.spec.parallelism.concurrency
-        if server.max_concurrency is None:
-            return wanted
-        return server.max_concurrency if wanted == "auto" else min(wanted, server.max_concurrency)
-
 
 def _width(concurrency: int | Literal["auto"], engine: Engine, till: Till | None) -> Width:
     if concurrency != "auto":
         return Width.fixed(concurrency)
     return Width.adaptive(lambda: engine.in_line + (till.in_line if till else 0))
-
-
-def _key_shares(engine: Engine) -> list[KeyShare]:
-    """What each key does for the run."""
-    answered = engine.answered()
-    return [KeyShare(state, answered.get(state.name, 0)) for state in engine.outlook()]
-
-
-def _asker(engine: Engine, rehearsal: Rehearsal | None) -> Asker:
-    return rehearsal.noting(engine) if rehearsal else engine

@@ -21,11 +21,11 @@ from gptflow.runner.first_calls import heeded
 from gptflow.runner.modes.choose import Sharding, most_workers, shard_crew
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.purse import Purse
+from gptflow.runner.run_engine import asker_of, key_shares, run_engine
 from gptflow.runner.server import Server
 from gptflow.runner.session import Watchers
 from gptflow.runner.shards.craft import ShardCraft
 from gptflow.runner.shards.shard import Marker, Shard
-from gptflow.runner.tally import KeyShare
 from gptflow.runner.till import Till
 from gptflow.runner.width import Width
 
@@ -185,9 +185,9 @@ class ShardDrive:
             GptflowError: the data, a store or the workers fail.
         """
         watchers, purse, hear = self._watchers, self._purse, self._listener()
-        async with self._engine(server, hear) as engine:
-            watchers.tally.keys = lambda: _key_shares(engine)
-            asker: Asker = server.rehearsal.noting(engine) if server.rehearsal else engine
+        async with run_engine(self._prepared.spec, server, hear) as engine:
+            watchers.tally.keys = lambda: key_shares(engine)
+            asker = asker_of(engine, server)
             till = Till(purse, watchers.budget, asker, engine) if purse else None
             desk = Counter(till or asker, hear)
             workers = most_workers(self._prepared.spec.parallelism)
@@ -212,21 +212,6 @@ class ShardDrive:
                 interruption=watchers.interruption,
             )
 
-    def _engine(self, server: Server, hear: Listener) -> Engine:
-        spec = self._prepared.spec
-        wanted, most = spec.parallelism.concurrency, server.max_concurrency
-        concurrency = wanted if most is None else most if wanted == "auto" else min(wanted, most)
-        return Engine(
-            server.config,
-            attempts=spec.limits.attempts,
-            timeout_s=spec.limits.timeout_s,
-            concurrency=concurrency,
-            key_wait_s=spec.limits.key_wait_s,
-            outage_s=spec.limits.outage_s,
-            base_wait_s=spec.notify.base_wait_s,
-            on_event=hear,
-        )
-
     def _listener(self) -> Listener:
         watchers = self._watchers
         listeners = [
@@ -236,9 +221,3 @@ class ShardDrive:
             watchers.notices.hear,
         ]
         return fan_out(*listeners, self._purse.hear) if self._purse else fan_out(*listeners)
-
-
-def _key_shares(engine: Engine) -> list[KeyShare]:
-    """What each key does for the run."""
-    answered = engine.answered()
-    return [KeyShare(state, answered.get(state.name, 0)) for state in engine.outlook()]
