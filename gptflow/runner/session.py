@@ -137,7 +137,7 @@ class Session:
             concurrency_of(self._prepared.spec, server),
         )
         hear = counted_once(self._listener(archive, purse), fetched)
-        async with run_engine(self._prepared.spec, server, hear) as engine:
+        async with run_engine(spec, server, hear) as engine:
             watchers.tally.keys = lambda: key_shares(engine)
             asker = asker_of(engine, server)
             till = Till(purse, watchers.budget, asker, engine) if purse else None
@@ -155,7 +155,7 @@ class Session:
                     await drive(
                         lanes,
                         gate,
-                        _width(concurrency, engine, till),
+                        _width(concurrency_of(spec, server), engine, till),
                         display=watchers.display,
                         tally=watchers.tally,
                         interruption=watchers.interruption,
