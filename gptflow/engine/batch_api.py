@@ -69,17 +69,6 @@ class BatchApi:
 
         return await self._asked("files", send, whole=False)
 
-    async def find_file(self, name: str, size_bytes: int) -> str | None:
-        """The id of a file that was uploaded under this name, and is whole."""
-
-        async def look(api: Any) -> str | None:
-            async for file in api.files.list(purpose="batch"):
-                if file.filename == name and file.bytes == size_bytes:
-                    return _text(file.id)
-            return None
-
-        return await self._asked("files", look, whole=False)
-
     async def create(self, file_id: str, endpoint: str, tag: str) -> BatchState:
         """Makes a batch of an uploaded file, with `tag` in its metadata."""
         asked: Any = f"/v1/{endpoint}"
@@ -96,16 +85,17 @@ class BatchApi:
 
         return await self._asked("batches", send)
 
-    async def find(self, tag: str, since: float) -> BatchState | None:
-        """The batch that has this tag, made at `since` (seconds since 1970) or later."""
+    async def find(self, tag: str, since: float) -> list[BatchState]:
+        """The batches with this tag, made at `since` (seconds since 1970) or later."""
 
-        async def look(api: Any) -> BatchState | None:
+        async def look(api: Any) -> list[BatchState]:
+            found = []
             async for batch in api.batches.list(limit=_PAGE):
                 if (batch.metadata or {}).get(TAG) == tag:
-                    return _state(batch)
+                    found.append(_state(batch))
                 if isinstance(batch.created_at, int) and batch.created_at < since:
                     break  # they come with the newest first
-            return None
+            return found
 
         return await self._asked("batches", look, whole=False)
 
@@ -240,6 +230,7 @@ def _state(batch: Any) -> BatchState:
         errors=tuple(
             ValidationError(error.code or "", error.message or "", error.line) for error in errors
         ),
+        created_at=batch.created_at if isinstance(batch.created_at, int) else 0,
         answered=(counts.completed + counts.failed) if counts else 0,
     )
 

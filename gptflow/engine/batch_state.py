@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from gptflow.engine.attempt import Response, TransportFault
+from gptflow.engine.attempt import FaultKind, Response, TransportFault
 from gptflow.engine.config import KeyEntry
 from gptflow.engine.error_body import read_error
 from gptflow.engine.verdicts import Verdict, VerdictKind, judge_fault, judge_response
 
 NO_ROOM = "token_limit_exceeded"
 """The code of a batch for which there is no room in the queue of its organization."""
+NOT_SENT = "not_sent"
+"""The code of a request that no server has seen."""
 
 _SERVER_ERRORS = frozenset({"server_error", "internal_error", "internal_server_error"})
 _SERVER_ERROR, _BAD_REQUEST, _NOT_FOUND = 500, 400, 404
@@ -39,6 +41,8 @@ class BatchState(msgspec.Struct, frozen=True):
     output_file_id: str = ""
     error_file_id: str = ""
     errors: tuple[ValidationError, ...] = ()
+    created_at: int = 0
+    """Seconds since 1970."""
     answered: int = 0
     """Calls that have come to an end."""
 
@@ -63,6 +67,8 @@ def judged(key: KeyEntry, outcome: Response | TransportFault) -> Verdict:
     """What an outcome means, without the key's secrets, which some proxies quote."""
     if isinstance(outcome, TransportFault):
         verdict = judge_fault(outcome)
+        if outcome.kind is FaultKind.CONNECT:
+            verdict = msgspec.structs.replace(verdict, code=NOT_SENT)
     else:
         verdict = _judged_404(judge_response(outcome, time.time()), outcome)
     for secret in (key.api_key, *(value for _, value in key.headers)):
@@ -108,3 +114,8 @@ def rejected(error: ValidationError) -> Verdict:
 def is_passing(verdict: Verdict) -> bool:
     """Whether the same request may do better later."""
     return verdict.kind in (VerdictKind.RETRY, VerdictKind.REST)
+
+
+def is_unsure(verdict: Verdict) -> bool:
+    """Whether the request may have been granted all the same: the answer may be lost alone."""
+    return verdict.kind is VerdictKind.RETRY and verdict.code != NOT_SENT

@@ -22,7 +22,7 @@ class Apis:
         self.clock = clock
         self.wall: Callable[[], float] = time.time
         self.patience = Patience(clock, outage_s)
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._open: dict[KeyEntry, BatchApi] = {}
 
     def of(self, key: KeyEntry) -> BatchApi:
@@ -30,7 +30,7 @@ class Apis:
         if key not in self._open:
             from gptflow.engine.batch_api import BatchApi
 
-            self._open[key] = BatchApi(key, timeout_s=self._timeout_s)
+            self._open[key] = BatchApi(key, timeout_s=self.timeout_s)
         return self._open[key]
 
     async def aclose(self) -> None:

@@ -49,6 +49,12 @@ class Flight:
         return self.record.status is BatchStatus.RUNNING
 
 
+def named(flight: Flight) -> str:
+    """A batch, as a person may look for it at the provider."""
+    record = flight.record
+    return f"batch {record.remote_id or record.token} of key {record.key_name}"
+
+
 def open_records(book: Batches, run: RunRecord) -> list[BatchRecord]:
     """The batches that may have calls of a run on their way; of no run before `since_run`."""
     return [record for record in book.open(run.server) if record.run_id >= run.since_run]
@@ -65,6 +71,13 @@ def with_provider(records: Iterable[BatchRecord]) -> str:
     running = [record for record in records if record.status is BatchStatus.RUNNING]
     verb = "is" if len(running) == 1 else "are"
     return f"{batches_and_calls(running)} {verb} with the provider" if running else ""
+
+
+def waiting(records: Iterable[BatchRecord]) -> str:
+    """What of these batches is not with the provider for want of room; empty for nothing."""
+    calls = sum(record.calls for record in records if record.status is not BatchStatus.RUNNING)
+    verb = "waits" if calls == 1 else "wait"
+    return f"{counted(calls, 'call')} {verb} for room in the provider's queue" if calls else ""
 
 
 class Flights:

@@ -20,16 +20,18 @@ from gptflow.errors import RunStopped
 from gptflow.runner.batch.apis import Apis
 from gptflow.runner.batch.courier import LOSSES, Courier
 from gptflow.runner.batch.faults import packed
-from gptflow.runner.batch.flights import Flight, Flights, batches_and_calls
+from gptflow.runner.batch.flights import Flight, Flights, batches_and_calls, named
 from gptflow.runner.batch.harvest import Harvest
 from gptflow.runner.batch.spool import Spool
 from gptflow.runner.words import counted
-from gptflow.store.batches import BatchRecord
+from gptflow.store.batches import BatchRecord, BatchStatus
 
 AT_A_TIME = 8
 """Batches that are looked at together."""
 LEAST_MISSES = 4
 """A provider may not find for a moment what it has just made: so often it has to say so."""
+
+_NOT_BEGUN = frozenset({"validating", "failed"})
 
 
 class Landing:
@@ -73,6 +75,8 @@ class Landing:
                 stops += [state] if flight.is_wanted else []
             else:
                 has_moved |= flight.has_moved(state.status, state.answered)
+                if state.status not in _NOT_BEGUN:
+                    self._members.forget_refusals(flight.record.account, flight.record.model)
                 if state.has_ended:
                     await self._close(flight, state)
                 else:
@@ -110,15 +114,8 @@ class Landing:
 
     def _needed(self, record: BatchRecord) -> RunStopped:
         """No key can look at a batch that may be there."""
-        if self._members.are_retired:
-            return self._members.none_left()
         flights = [one.record for one in self._flights if one.record.key_name == record.key_name]
-        left, member = batches_and_calls(flights), self._members.named(record.key_name)
-        told = f": {member.out}" if member is not None and member.out else ""
-        return RunStopped(
-            f"key {record.key_name} is needed to fetch {left}{told}",
-            hint="put it back into config.json, or ask everything anew with --fresh",
-        )
+        return self._members.needed(record.key_name, f"fetch {batches_and_calls(flights)}")
 
     async def _miss(
         self, flight: Flight, is_there: Callable[[Flight], Awaitable[bool]] | None = None
@@ -174,8 +171,14 @@ class Landing:
             self._flights.land(flight)
         elif verdict.code == NO_ROOM:
             self._flights.release(flight)
-            await self._courier.wait_for_room(flight)
-            self.send_again(flight)
+            try:
+                await self._courier.wait_for_room(flight, verdict)
+            except RunStopped as stop:
+                self._flights.stop(stop)
+            if flight.record.status is BatchStatus.LOST:
+                self._flights.land(flight, is_lost=True)
+            else:
+                self.send_again(flight)
         elif verdict.kind is VerdictKind.RETRY:
             await asyncio.to_thread(self._book.end, record, packed(verdict))
             self._flights.land(flight)
@@ -234,12 +237,6 @@ class Landing:
             self._flights.stop(RunStopped(verdict.message, hint=verdict.hint))
         elif member is not None:
             self._members.lose(member, record.model, verdict)
-
-
-def named(flight: Flight) -> str:
-    """A batch, as a person may look for it at the provider."""
-    record = flight.record
-    return f"batch {record.remote_id or record.token} of key {record.key_name}"
 
 
 def _is_gone(refusals: list[Verdict]) -> bool:

@@ -50,6 +50,7 @@ class Members:
         self._emit = emit
         self._tokens: Counter[tuple[str, str]] = Counter()
         """On their way, by account and model."""
+        self._refusals: Counter[tuple[str, str]] = Counter()
         self._full_until: dict[tuple[str, str], float] = {}
 
     def __iter__(self) -> Iterator[Member]:
@@ -87,6 +88,17 @@ class Members:
             return member is own and own.key.host == account.partition(" ")[0]
         return member.account == account
 
+    def needed(self, key_name: str, what: str) -> RunStopped:
+        """Why nothing can be said of what a key has submitted. `what`: what it would do."""
+        if self.are_retired:
+            return self.none_left()
+        member = self.named(key_name)
+        told = f": {member.out}" if member is not None and member.out else ""
+        return RunStopped(
+            f"key {key_name} is needed to {what}{told}",
+            hint="put it back into config.json, or ask everything anew with --fresh",
+        )
+
     def choose(self, model: str, tokens: int) -> Member | None:
         """The key with the least on its way that has room for a batch; None if all are full.
 
@@ -106,6 +118,15 @@ class Members:
             return False
         return self._most_tokens is None or not enqueued or enqueued + tokens <= self._most_tokens
 
+    def has_enqueued(self, account: str, model: str) -> bool:
+        """Whether anything of ours is in this queue."""
+        return self._tokens[account, model] > 0
+
+    def count_refusal(self, account: str, model: str) -> int:
+        """A queue that holds nothing of ours has had no room; how often in a row."""
+        self._refusals[account, model] += 1
+        return self._refusals[account, model]
+
     def enqueue(self, account: str, model: str, tokens: int) -> None:
         """So many tokens more are on their way."""
         self._tokens[account, model] += tokens
@@ -114,6 +135,10 @@ class Members:
         """So many tokens are out of the queue."""
         self._tokens[account, model] -= tokens
         self._full_until.pop((account, model), None)
+
+    def forget_refusals(self, account: str, model: str) -> None:
+        """This queue does take batches."""
+        self._refusals.pop((account, model), None)
 
     def refuse_room(self, account: str, model: str) -> None:
         """The provider had no room: wait until something of ours is out of it, or for a while."""

@@ -11,7 +11,7 @@ from gptflow.engine.batch_state import ApiRefused
 from gptflow.errors import RunStopped, UsageError
 from gptflow.runner.batch.apis import Apis
 from gptflow.runner.batch.courier import LOSSES, NOT_FOUND, Courier
-from gptflow.runner.batch.flights import Flight, Flights
+from gptflow.runner.batch.flights import Flight, Flights, waiting
 from gptflow.runner.batch.landing import Landing
 from gptflow.runner.batch.members import Member
 from gptflow.runner.batch.spool import Sealed, Spool
@@ -56,12 +56,19 @@ class Provider:
         self._courier = courier
         self._landing = landing
         landing.send_again = self._queue
-        self._waiting: asyncio.Queue[Flight] = asyncio.Queue()
+        self._lines: dict[str, asyncio.Queue[Flight]] = {}
+        """Those that wait to be sent, by model."""
+        self._new_lines: asyncio.Queue[asyncio.Queue[Flight]] = asyncio.Queue()
         self._woken = asyncio.Event()
         self.pace = Pace()
         self._leaves = False
         self.waits_for_room = True
         """Whether a full queue is waited for; else no further batch is submitted then."""
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no further batch is sent."""
+        return self.stopped is not None or self._leaves
 
     @property
     def stopped(self) -> RunStopped | None:
@@ -104,17 +111,15 @@ class Provider:
                 ) from None
             self._members.lose(member, "", verdict, has_looked=True)
 
-    async def resume(self, records: list[BatchRecord], run_id: int) -> None:
-        """Takes up what earlier processes have left. Foreign files that never left are dropped."""
-        running = BatchStatus.RUNNING
-        self._spool.tidy({one.token for one in records if one.status is not running})
+    async def resume(self, records: list[BatchRecord]) -> None:
+        """Takes up what earlier processes have left with the provider.
+
+        Calls that never became a batch are asked anew, each if its row still wants it.
+        """
+        self._spool.tidy(())
         for record in records:
-            flight = Flight(record, is_resumed=True)
-            sealed = (record.token, record.size_bytes, record.digest)
-            unsent = record.status in (BatchStatus.WRITTEN, BatchStatus.UPLOADING)
-            written = record.status is BatchStatus.WRITTEN
-            is_foreign = record.run_id != run_id and unsent
-            if is_foreign or (written and not self._spool.is_whole(*sealed)):
+            flight = Flight(record, is_resumed=record.status is BatchStatus.SUBMITTING)
+            if record.status in (BatchStatus.WRITTEN, BatchStatus.UPLOADING):
                 await self._courier.give_up(flight)
             else:
                 self._take_off(flight)
@@ -138,7 +143,7 @@ class Provider:
         self._take_off(Flight(record, usd=sealed.usd, is_wanted=True))
         self._spool.is_known(sealed.token)
         await self.flights.until(
-            lambda: self._waiting.qsize() < MOST_WAITING or self.stopped is not None or self._leaves
+            lambda: self._lines[sealed.model].qsize() < MOST_WAITING or self._is_over
         )
 
     def leave(self) -> None:
@@ -161,20 +166,37 @@ class Provider:
         return self._leaves or self.stopped is not None or not unsent
 
     async def send(self) -> None:
-        """Brings batches to the provider, one after the other, for as long as it is let."""
+        """Brings batches to the provider, those of a model one after the other, while it is let."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._send_all(await self._new_lines.get()))
+
+    async def _send_all(self, line: asyncio.Queue[Flight]) -> None:
+        """The batches of one model: those of another one have a queue of their own."""
         while True:
-            flight = await self._waiting.get()
+            flight = await line.get()
             try:
-                while not await self._send(flight):
+                while not self._is_over and not await self._send(flight):
                     pass
             except RunStopped as stop:
                 self.flights.stop(stop)
+            if flight.record.status is BatchStatus.LOST:
+                self.flights.land(flight, is_lost=True)
             self.flights.tell()
 
     async def _send(self, flight: Flight) -> bool:
         """Whether there is no more to do for a flight: it runs, or it was given up."""
         record = flight.record
+        if flight.is_resumed:
+            if await self._courier.find(flight):
+                self._has_left(flight)
+            else:
+                await self._courier.give_up(flight)
+            return True
         if record.status is BatchStatus.WRITTEN:
+            if record.calls > 1 and self._spool.is_too_large(record.model, record.tokens):
+                await self._courier.give_up(flight)  # written before its queue was known
+                return True
             await self._until_room(lambda: self._chosen(flight) is not None)
             member = self._chosen(flight)
             assert member is not None
@@ -188,13 +210,13 @@ class Provider:
                 lambda: self._members.has_room(record.account, record.model, record.tokens)
             )
         if await self._courier.bring(flight, member):
-            self.flights.enqueue(flight)
-            self._woken.set()
+            self._has_left(flight)
             return True
-        if flight.record.status is BatchStatus.LOST:
-            self.flights.land(flight, is_lost=True)
-            return True
-        return False
+        return flight.record.status is BatchStatus.LOST
+
+    def _has_left(self, flight: Flight) -> None:
+        self.flights.enqueue(flight)
+        self._woken.set()
 
     def _chosen(self, flight: Flight) -> Member | None:
         return self._members.choose(flight.record.model, flight.record.tokens)
@@ -202,11 +224,16 @@ class Provider:
     async def _until_room(self, is_there: Callable[[], bool]) -> None:
         """Waits until a queue has room: when a batch ends, or when it is worth another try."""
         while not is_there():
-            if not self.waits_for_room:
-                raise RunStopped("the provider's queue has no room for a further batch now")
+            if self.stopped is not None:
+                raise self.stopped
+            if not self.waits_for_room or self._leaves:
+                raise RunStopped(
+                    waiting(flight.record for flight in self.flights),
+                    hint="the same command submits them later",
+                )
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._members.next_room_s()):
-                    await self.flights.until(is_there)
+                    await self.flights.until(lambda: is_there() or self._is_over)
 
     async def watch(self) -> None:
         """Looks at the batches that run, ever less often, and fetches those that have ended."""
@@ -232,4 +259,8 @@ class Provider:
             self._queue(flight)
 
     def _queue(self, flight: Flight) -> None:
-        self._waiting.put_nowait(flight)
+        model = flight.record.model
+        if model not in self._lines:
+            self._lines[model] = asyncio.Queue()
+            self._new_lines.put_nowait(self._lines[model])
+        self._lines[model].put_nowait(flight)

@@ -19,16 +19,17 @@ from gptflow.engine.config import Config
 from gptflow.errors import RunStopped
 from gptflow.records import RowStatus
 from gptflow.runner.batch.apis import Apis
-from gptflow.runner.batch.courier import LOSSES, NOT_FOUND, Courier
+from gptflow.runner.batch.courier import Courier
 from gptflow.runner.batch.flights import (
     Flight,
     Flights,
     batches_and_calls,
+    named,
     open_records,
     with_provider,
 )
 from gptflow.runner.batch.harvest import Harvest
-from gptflow.runner.batch.landing import Landing, named
+from gptflow.runner.batch.landing import Landing
 from gptflow.runner.batch.members import Members
 from gptflow.runner.batch.provider import Pace
 from gptflow.runner.batch.spool import Spool
@@ -80,7 +81,7 @@ class Recall:
         harvest = Harvest(work.store, work.run.run_id, limits.attempts, None, self._count)
         self._courier = Courier(self._book, spool, self._members, self._apis)
         self._landing = Landing(self._flights, spool, self._apis, self._courier, harvest)
-        self._landing.say = work.say
+        self._landing.say = self._courier.say = work.say
         self._landing.missing_s = work.spec.parallelism.batch.missing_s
         harvest.on_key_verdict = lambda _record, _verdict: None  # the key may fetch all the same
         self._calls: asyncio.Task[None] | None = None
@@ -140,7 +141,7 @@ class Recall:
             self._flights.add(Flight(record, is_resumed=True, is_wanted=True))
         for flight in self._flights:
             if flight.record.status is BatchStatus.SUBMITTING:
-                await self._find(flight)
+                await self._courier.find(flight)
         await self._ground()
         calls = sum(flight.record.calls for flight in self._flights)
         if not calls:
@@ -152,28 +153,6 @@ class Recall:
             await self._apis.clock.sleep(wait_s)
             wait_s = self._pace.next_s(wait_s, has_moved=await self._look())
         self._say(f"{self.answers:,} of {calls:,} calls have come back with their answers")
-
-    async def _find(self, flight: Flight) -> None:
-        """Looks whether a killed process has had this batch made. If it has not, it is none."""
-        record = flight.record
-        has_looked = False
-        for member in self._members.fetchers(record.key_name, record.account):
-            try:
-                if await self._courier.find(flight, member.key):
-                    return
-            except ApiRefused as refused:
-                verdict = refused.verdict
-                if verdict.kind not in LOSSES and verdict.status != NOT_FOUND:
-                    message = f"{named(flight)} cannot be looked for: {verdict.message}"
-                    raise RunStopped(message, hint=verdict.hint or _AGAIN) from None
-                if verdict.status != NOT_FOUND:
-                    self._members.lose(member, record.model, verdict, has_looked=True)
-            else:
-                has_looked |= member.account == record.account
-        if self._members.are_retired:
-            raise self._members.none_left()
-        if not has_looked:
-            await self._landing.lose(flight)
 
     async def _look(self) -> bool:
         """Looks at all batches once, and fetches what has ended; whether any has moved."""

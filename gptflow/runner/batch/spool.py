@@ -61,6 +61,8 @@ class Spool:
         self._folder = folder
         self._limits = limits
         self._new_token = new_token
+        self._most_tokens: dict[str, int] = {}
+        """That a provider's queue takes at a time, by model, as far as refusals have shown."""
         self._growing: dict[tuple[str, str], _Growing] = {}
         """By model and endpoint."""
         self._handed: dict[str, set[bytes]] = {}
@@ -82,6 +84,14 @@ class Spool:
             call_key in keys for keys in self._handed.values()
         )
 
+    def narrow(self, model: str, tokens: int) -> None:
+        """No file of a model is to have more tokens from now on, but for one of a single call."""
+        self._most_tokens[model] = min(tokens, self._most_tokens.get(model, tokens))
+
+    def is_too_large(self, model: str, tokens: int) -> bool:
+        """Whether a file of so many tokens would not be written any more."""
+        return tokens > self._most_tokens.get(model, tokens)
+
     def takes(self, size_bytes: int, tokens: int) -> bool:
         """Whether a file can hold a line of this size at all."""
         most_tokens = self._limits.enqueued_tokens
@@ -94,7 +104,7 @@ class Spool:
         kind = call.model, call.endpoint
         growing = self._growing.get(kind)
         sealed = None
-        if growing is not None and not self._has_room(growing, line, tokens):
+        if growing is not None and not self._has_room(call.model, growing, line, tokens):
             sealed = self._seal(kind)
             growing = None
         growing = growing or self._open(kind)
@@ -161,13 +171,14 @@ class Spool:
         with suppress(OSError):  # it is not there, or there are files in it
             self._folder.rmdir()
 
-    def _has_room(self, growing: _Growing, line: bytes, tokens: int) -> bool:
+    def _has_room(self, model: str, growing: _Growing, line: bytes, tokens: int) -> bool:
         limits = self._limits
         most_tokens = limits.enqueued_tokens
         return (
             len(growing.calls) < limits.requests
             and growing.size_bytes + len(line) <= limits.megabytes * _MEGABYTE
             and (most_tokens is None or growing.tokens + tokens <= most_tokens)
+            and not self.is_too_large(model, growing.tokens + tokens)
         )
 
     def _open(self, kind: tuple[str, str]) -> _Growing:

@@ -19,7 +19,13 @@ from gptflow.runner.archive import RunArchive
 from gptflow.runner.batch.apis import Apis
 from gptflow.runner.batch.asker import BatchAsker
 from gptflow.runner.batch.courier import Courier
-from gptflow.runner.batch.flights import Flight, Flights, open_records, with_provider
+from gptflow.runner.batch.flights import (
+    Flight,
+    Flights,
+    open_records,
+    waiting,
+    with_provider,
+)
 from gptflow.runner.batch.harvest import Harvest
 from gptflow.runner.batch.landing import Landing
 from gptflow.runner.batch.members import Members
@@ -91,7 +97,7 @@ class BatchRun:
         flights.on_landed = self._give_back
         courier = Courier(self._book, self._spool, members, self._apis)
         landing = Landing(flights, self._spool, self._apis, courier, harvest)
-        landing.say = work.say
+        landing.say = courier.say = work.say
         landing.missing_s = limits_of_files.missing_s
         self._provider = Provider(flights, self._spool, self._apis, courier, landing)
         self._provider.pace = pace or Pace()
@@ -165,7 +171,7 @@ class BatchRun:
         await self._provider.probe()
         if work.is_retry:
             await asyncio.to_thread(self._book.forget_faults, run_id, also_on_the_way=True)
-        await self._provider.resume(open_records(self._book, work.run), run_id)
+        await self._provider.resume(open_records(self._book, work.run))
         for flight in self._provider.flights:
             if work.purse and flight.record.run_id == run_id:
                 flight.usd = work.purse.guess_usd(
@@ -228,7 +234,7 @@ class BatchRun:
     def _left(self) -> str:
         """What is with the provider; empty for nothing."""
         wanted = [flight.record for flight in self._provider.flights if flight.is_wanted]
-        return with_provider(wanted)
+        return "; ".join(filter(None, (with_provider(wanted), waiting(wanted))))
 
 
 def _without_reuse(hear: Listener) -> Listener:

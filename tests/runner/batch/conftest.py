@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class Desk:
         self.stats = Stats()
         """What the last server has seen so far."""
         self._awaited: dict[int, threading.Event] = {}
+        self.on_entry: Callable[[LogEntry], object] = lambda _: None
+        """Told of each request in the thread of the server."""
 
     def write_rows(self, rows: int) -> None:
         text = "".join(json.dumps({"number": number}) + "\n" for number in range(rows))
@@ -90,6 +92,7 @@ class Desk:
 
     def _note(self, entry: LogEntry) -> None:
         self.requests.append(entry)
+        self.on_entry(entry)
         if (event := self._awaited.get(len(self.submitted()))) is not None:
             event.set()
 
