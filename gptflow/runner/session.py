@@ -132,10 +132,7 @@ class Session:
         if self._watchers.interruption.signal is not None:
             return
         watchers, purse = self._watchers, self._purse()
-        archive, concurrency = (
-            RunArchive(self._store, self._run),
-            concurrency_of(self._prepared.spec, server),
-        )
+        archive, spec = RunArchive(self._store, self._run), self._prepared.spec
         hear = counted_once(self._listener(archive, purse), fetched)
         async with run_engine(spec, server, hear) as engine:
             watchers.tally.keys = lambda: key_shares(engine)
