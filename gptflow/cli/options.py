@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -61,13 +62,39 @@ def python_options(command: Command) -> Command:
 
 @contextmanager
 def printing_to_stderr() -> Iterator[TextIO]:
-    """What the user's functions print goes to stderr; gives the stream that stdout was.
+    """What the user's functions print goes to stderr; gives a stream to where stdout went.
 
-    A program may read what the command itself prints.
+    A program may read what the command itself prints. The programs that functions start print to
+    stderr, too.
     """
-    stdout = sys.stdout
-    with redirect_stdout(sys.stderr):
+    with _kept_apart(sys.stdout) as stdout, redirect_stdout(sys.stderr):
         yield stdout
+
+
+@contextmanager
+def _kept_apart(stdout: TextIO) -> Iterator[TextIO]:
+    """Has descriptor 1 be another 2 meanwhile, where these are the standard streams."""
+    if not (_is_at(stdout, 1) and _is_at(sys.stderr, 2)):
+        yield stdout
+        return
+    stdout.flush()
+    kept, encoding, errors = os.dup(1), stdout.encoding, stdout.errors
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(kept, "w", encoding=encoding, errors=errors, closefd=False) as out:
+            yield out
+    finally:
+        with suppress(OSError, ValueError):  # what was written past sys.stdout; it may be closed
+            stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _is_at(stream: TextIO | None, descriptor: int) -> bool:
+    try:
+        return stream is not None and stream.fileno() == descriptor
+    except (OSError, ValueError):  # it is in memory, or closed
+        return False
 
 
 def server_options(command: Command) -> Command:

@@ -23,7 +23,9 @@ MOST_ROWS = 1 << ROWS_BITS
 
 SAME_HINT = (
     "the function of source.transform must give the same rows for the same record each time: no "
-    "random numbers, no clock; if it does, the source has changed: run the same command again"
+    "random numbers, no clock. If the source has changed, run the same command again. If a module "
+    "that the function's file imports was edited, change a line of the function's file, too, which "
+    "makes a new run that reuses every paid reply; or say --fresh, which asks anew"
 )
 
 

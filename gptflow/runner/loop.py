@@ -8,14 +8,25 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from gptflow.engine.event_loop import loop_factory
+from gptflow.errors import GptflowError
 
 T = TypeVar("T")
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine to its end on a loop of its own, and gives its result."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(coroutine)
+    """Runs a coroutine to its end on a loop of its own, and gives its result.
+
+    Raises:
+        GptflowError: a task that nobody waited for, of the user's code, has raised SystemExit: that
+            ends the loop, and must not pass for the end of the work.
+    """
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(coroutine)
+    except SystemExit as error:
+        told = f"a task of a Python function has raised SystemExit({error.code!r:.80})"
+        hint = "raise another exception there; the same command goes on where this one stopped"
+        raise GptflowError(f"{told}, which ends all rows", hint=hint) from None
 
 
 def outside_of_any_loop(work: Callable[[], T], interrupt: Callable[[], None]) -> T:

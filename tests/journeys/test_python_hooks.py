@@ -227,6 +227,54 @@ def test_what_functions_print_is_kept_from_what_a_program_reads(folder: Project)
     assert "split 1" in err
 
 
+@says_so
+def test_so_is_what_programs_print_that_functions_start(folder: Project) -> None:
+    shout = 'import os, sys\nos.system("echo from a program")\nsys.__stdout__.write("past it")\n'
+    folder.write("lib/own_hooks.py", shout + HOOKS)
+    out, err = folder.start("run", "spec.yaml", *PYTHON, "--json").communicate(timeout=60)
+    assert json.loads(out)["done"] == 2
+    assert "from a program" in err
+    out, err = folder.start("preview", "spec.yaml", *PYTHON).communicate(timeout=60)
+    assert out.startswith("row 1\n")
+    assert "past it" in err
+
+
+def test_a_task_of_a_function_cannot_end_the_command_as_if_all_were_done(folder: Project) -> None:
+    task = """
+
+async def later(row):
+    import asyncio, sys
+    async def sub():
+        sys.exit(0)
+    await asyncio.gather(sub(), asyncio.sleep(0.1))
+"""
+    folder.write("lib/own_hooks.py", HOOKS + task)
+    folder.write("spec.yaml", SPEC.replace("own_hooks:words", "own_hooks:later"))
+    told = folder.gptflow("run", "spec.yaml", *PYTHON, code=2, **ITS_OWN)
+    assert "a task of a Python function has raised SystemExit(0)" in told
+
+
+HELPED = """
+from helper_of_hooks import texts
+def split(row): return [{**row, "text": text} for text in texts(row)]
+def words(row): return {"words": 1}
+"""
+
+
+def test_an_edited_helper_of_a_transform_is_told_with_the_way_out(folder: Project) -> None:
+    spec = SPEC[: SPEC.index("  - name: label")] + "output: {path: out/labels.jsonl}\n"
+    folder.write("spec.yaml", spec)
+    folder.write("lib/own_hooks.py", HELPED.replace('"words": 1', '"words": 1 / 0'))
+    folder.write("lib/helper_of_hooks.py", "def texts(row): return ['a', 'b']")
+    folder.gptflow("run", "spec.yaml", *PYTHON, code=1, **ITS_OWN)
+    folder.write("lib/helper_of_hooks.py", "def texts(row): return ['c']")
+    again = ("run", "spec.yaml", *PYTHON, "--retry", "failed")
+    assert "change a line of the function's file, too" in folder.gptflow(*again, code=2, **ITS_OWN)
+    folder.write("lib/own_hooks.py", HELPED)
+    folder.gptflow("run", "spec.yaml", *PYTHON, **ITS_OWN)
+    assert [row["text"] for row in folder.output()] == ["c", "c"]
+
+
 def test_a_stopped_run_tells_the_whole_command_that_goes_on(folder: Project) -> None:
     folder.write("lib/own_hooks.py", HOOKS.replace('row["text"].split())}', "row['no'])}"))
     told = folder.gptflow("run", "spec.yaml", *PYTHON, code=1)
