@@ -77,6 +77,11 @@ class StepPlan:
         return self.python is None or (self.python.hook.takes_second and bool(self.model))
 
     @property
+    def may_ask(self) -> bool:
+        """Whether it can ask any model: a function that has a wrapper may name one itself."""
+        return self.python is None or self.python.hook.takes_second
+
+    @property
     def has_hooks(self) -> bool:
         """Whether a function of the user's is called in it."""
         return bool(self.python) or any(isinstance(each, FromPython) for each in self.extractors)

@@ -138,10 +138,16 @@ def prepare(
         hooks=hooks,
     )
     assert source is not None  # a source that cannot be opened is a problem, or was raised
-    config = choice.find_config(os.environ) if choice else None
+    config = choice.find_config(os.environ) if choice and _wants_keys(choice, plan) else None
     prepared = Prepared(draft.spec, plan, source, choice or ServerChoice(), config)
     _keep_keys_apart(prepared)
     return prepared
+
+
+def _wants_keys(choice: ServerChoice, plan: Plan) -> bool:
+    """Whether who answers has to be known: a spec of functions alone may ask nobody."""
+    is_named = choice.mock or choice.local or choice.config is not None
+    return is_named or any(step.may_ask for step in plan.steps)
 
 
 def _keep_keys_apart(prepared: Prepared) -> None:

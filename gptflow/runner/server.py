@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gptflow.mock.scenario import Scenario
 
 MOCK = "mock"
+NOBODY = "http://127.0.0.1:9"
+"""For a run that asks nothing; nothing listens at this port."""
 
 THREE_WAYS = """there are three ways to go on:
   config.json   {"key_index": 0, "key_list": [{"api_key": "..."}]}, or the variable OPENAI_API_KEY
@@ -95,8 +97,7 @@ def open_server(
         return _simulator(choice, plan)
     if choice.local:
         return _local_model(choice)
-    assert config is not None  # find_config raises otherwise
-    return _remote(config)
+    return _remote(config or keyless_config(NOBODY, "none"))
 
 
 @contextmanager

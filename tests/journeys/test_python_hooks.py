@@ -254,6 +254,17 @@ async def later(row):
     assert "a task of a Python function has raised SystemExit(0)" in told
 
 
+@pytest.mark.parametrize("mode", ["async", "thread"])
+def test_functions_that_ask_nobody_need_no_key(folder: Project, mode: str) -> None:
+    spec = SPEC[: SPEC.index("  - name: label")] + "output: {path: out/labels.jsonl}\n"
+    folder.write("spec.yaml", spec)
+    (folder.folder / "config.json").unlink()
+    folder.gptflow("run", "spec.yaml", *PYTHON, "--mode", mode, **ITS_OWN)
+    assert [row["words"] for row in folder.output()] == [1, 2]
+    folder.write("spec.yaml", SPEC)
+    assert "OPENAI_API_KEY" in folder.gptflow("run", "spec.yaml", *PYTHON, code=2, **ITS_OWN)
+
+
 HELPED = """
 from helper_of_hooks import texts
 def split(row): return [{**row, "text": text} for text in texts(row)]

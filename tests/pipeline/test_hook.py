@@ -14,6 +14,7 @@ import pytest
 
 from gptflow.pipeline.hook import BadHook, Hook, HookFault, find_hook, load_hook
 from gptflow.pipeline.hook_file import PythonAccess
+from gptflow.pipeline.hook_value import plain
 from gptflow.spec.hook import Role
 from tests.own_python import forgotten_afterwards
 
@@ -258,6 +259,20 @@ def test_what_a_function_raises_is_told_with_its_type_text_and_line(write: Write
 def test_a_function_ends_no_process(write: Write, error: str) -> None:
     with pytest.raises(HookFault, match=error.partition("(")[0]):
         load(write(f"def f(row): raise {error}")).call({})
+
+
+def test_an_exception_without_a_text_is_told_by_its_type(write: Write) -> None:
+    access = write("class Odd(Exception):\n __str__ = None\ndef f(row): raise Odd")
+    with pytest.raises(HookFault, match=r"lib_of_test:f: Odd: \(its text cannot be had"):
+        load(access).call({})
+
+
+def test_a_value_that_fails_when_it_is_looked_at_is_a_fault(write: Write) -> None:
+    access = write("class Odd(dict):\n def items(self): raise SystemExit\ndef f(row): ...")
+    hook = load(access)
+    odd = sys.modules["lib_of_test"].Odd({"a": 1})
+    with pytest.raises(HookFault, match="lib_of_test:f: SystemExit"):
+        hook.taken(plain, odd)
 
 
 def test_a_value_error_of_an_extractor_is_its_word_about_the_reply(write: Write) -> None:

@@ -15,6 +15,18 @@ class Colour(str, Enum):  # noqa: UP042  # people have such ones, and str() of t
     RED = "red"
 
 
+class Odd(str):
+    """A key that is not equal to its own text."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return 1
+
+
 class Level(IntEnum):
     HIGH = 3
 
@@ -30,10 +42,12 @@ def test_values_of_json_are_given_as_they_are() -> None:
     value = {"a": [1, 2.5, True, None, "x"], "b": {"c": 2**70}}
     assert plain(value) == value
     assert plain(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
+    assert len(str(plain(10**4299))) == 4300
 
 
 def test_what_only_looks_like_them_becomes_one_of_them() -> None:
     value = plain({"t": (1, 2), "colour": Colour.RED, "level": Level.HIGH})
+    assert list(plain({Colour.RED: 1})) == ["red"]
     assert value == {"t": [1, 2], "colour": "red", "level": 3}
     assert (type(value["colour"]), type(value["level"])) == (str, int)
 
@@ -46,6 +60,8 @@ def test_what_only_looks_like_them_becomes_one_of_them() -> None:
         ({"a": float("nan")}, "the number nan in a"),
         ({"a": {1: 2}}, "a dict with the key 1, which is no text in a"),
         ({"\ud800": 1}, "which is no text"),
+        ({"a": 10**4300}, "an integer of more than 4,300 digits in a, which is too long"),
+        ({"a": {Odd("b"): 1, "b": 2}}, "a dict with two keys that are the text 'b' in a"),
         (b"x", "a bytes"),
         (nested(MAX_DEPTH + 1), "nested more than 200 levels"),
     ],
