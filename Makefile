@@ -42,7 +42,7 @@ schema: .venv/.dev  ## write schemas/ and the list of API parameters again
 docs: .venv/.dev  ## write docs/reference.md again
 	$(BIN)/python -m gptflow.cli.reference
 
-bench: .venv/.dev  ## measure the figures of the README, a quarter of an hour
+bench: .venv/.dev  ## measure the figures of the README and of docs/, half an hour
 	$(BIN)/python benchmarks/cpu_per_row.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/rate_limits.py
@@ -52,6 +52,14 @@ bench: .venv/.dev  ## measure the figures of the README, a quarter of an hour
 	$(BIN)/python benchmarks/chaos.py --kills 100
 	$(BIN)/python benchmarks/fault_mix.py
 	$(BIN)/python benchmarks/reuse.py
+	$(BIN)/python benchmarks/batch.py
+	$(BIN)/python benchmarks/process_mode.py
+	$(BIN)/python benchmarks/rate_limits.py --mode process --only requests
+	$(BIN)/python benchmarks/worker_kills.py
+	$(BIN)/python benchmarks/ray_rows.py kills
+	$(BIN)/python benchmarks/ray_rows.py memory
+	$(BIN)/python benchmarks/ray_rows.py limits
+	$(BIN)/python benchmarks/sizing.py
 	$(BIN)/python benchmarks/import_time.py
 
 clean:  ## remove what the targets made; the stores in .gptflow stay, their answers may be paid
