@@ -18,10 +18,11 @@ from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import Prices
 from gptflow.runner.publish import Publisher, Target
-from gptflow.runner.session import Session, Watchers
+from gptflow.runner.session import Session
 from gptflow.runner.shards.run import ShardedRun
 from gptflow.runner.summary import Ending, RunSummary
 from gptflow.runner.tally import Tally
+from gptflow.runner.watchers import Watchers
 from gptflow.spec.paths import is_sharded
 from gptflow.store.record import RunStatus
 from gptflow.store.run import RunChange

@@ -6,7 +6,6 @@ Here alone pipeline, engine and store meet.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from gptflow.data.replay import replay
@@ -15,45 +14,27 @@ from gptflow.records import Row
 from gptflow.runner.archive import RunArchive
 from gptflow.runner.batch.recall import Recall, RecallWork, counted_once
 from gptflow.runner.begin import Beginning
-from gptflow.runner.budget import Budget
 from gptflow.runner.desk import Desk
-from gptflow.runner.display import Display
-from gptflow.runner.drive import drive, within
 from gptflow.runner.events import Listener, fan_out
-from gptflow.runner.first_calls import FirstCalls, heeded
 from gptflow.runner.forecast import Forecast, forecast
 from gptflow.runner.garbage import rare_collections
-from gptflow.runner.interrupt import Interruption
 from gptflow.runner.lanes import Lanes
 from gptflow.runner.loop import run_coroutine
 from gptflow.runner.modes.batch import BatchRun, BatchWork
 from gptflow.runner.modes.choose import crew
-from gptflow.runner.notices import Notices
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.price import Prices, PricesOfCalls
 from gptflow.runner.purse import Purse
 from gptflow.runner.run_engine import asker_of, concurrency_of, key_shares, run_engine
 from gptflow.runner.server import Server, open_server
-from gptflow.runner.tally import Tally
 from gptflow.runner.till import Till
+from gptflow.runner.watchers import Watchers
 from gptflow.runner.width import Width
 from gptflow.store.store import Store
 
 KEPT_ROWS = 100
 """So few pending rows are kept from the forecast on: to find them in a long file takes a while."""
 KEPT_BYTES = 1 << 22
-
-
-@dataclass(frozen=True, slots=True)
-class Watchers:
-    """Who looks at a run while it works: they count, show, tell, and end it."""
-
-    tally: Tally
-    first_calls: FirstCalls
-    budget: Budget
-    display: Display
-    notices: Notices
-    interruption: Interruption
 
 
 class Session:
@@ -115,16 +96,7 @@ class Session:
         )
         batch = BatchRun(work)
         watchers.tally.away = batch.words
-        kept = within(watchers.budget, batch, batch, watchers.display, watchers.interruption)
-        async with heeded(watchers.first_calls, batch), kept:
-            await drive(
-                batch,
-                batch,
-                Width.fixed(1),
-                display=watchers.display,
-                tally=watchers.tally,
-                interruption=watchers.interruption,
-            )
+        await watchers.see_through(batch, batch, Width.fixed(1), engine=batch)
 
     async def _ask_one_by_one(self, server: Server) -> None:
         """Has each call answered by itself, by the worker that asks it."""
@@ -146,17 +118,8 @@ class Session:
             async with opened as workers:
                 lanes = Lanes(workers.converse, desk, archive, rows, hear)
                 lanes.on_drain = workers.drain
-                gate = till or engine
-                kept = within(watchers.budget, lanes, gate, watchers.display, watchers.interruption)
-                async with heeded(watchers.first_calls, engine), kept:
-                    await drive(
-                        lanes,
-                        gate,
-                        _width(concurrency_of(spec, server), engine, till),
-                        display=watchers.display,
-                        tally=watchers.tally,
-                        interruption=watchers.interruption,
-                    )
+                width = _width(concurrency_of(spec, server), engine, till)
+                await watchers.see_through(lanes, till or engine, width, engine=engine)
 
     async def _call_back_batches(self, server: Server) -> int:
         """Brings in what earlier commands have left with the Batch API; how many replies came."""
@@ -177,15 +140,7 @@ class Session:
         if not recall.has_work:
             return 0
         watchers.tally.away = recall.words
-        async with within(watchers.budget, recall, recall, watchers.display, watchers.interruption):
-            await drive(
-                recall,
-                recall,
-                Width.fixed(1),
-                display=watchers.display,
-                tally=watchers.tally,
-                interruption=watchers.interruption,
-            )
+        await watchers.see_through(recall, recall, Width.fixed(1))
         watchers.tally.away = str
         return recall.answers
 
@@ -206,15 +161,7 @@ class Session:
         )
 
     def _listener(self, archive: RunArchive, purse: Purse | None) -> Listener:
-        """Tells all who listen; the tally first, which others read."""
-        watchers = self._watchers
-        listeners = [
-            watchers.tally.hear,
-            watchers.first_calls.hear,
-            watchers.display.hear,
-            watchers.notices.hear,
-            archive.hear,
-        ]
+        listeners = (*self._watchers.listeners, archive.hear)
         return fan_out(*listeners, purse.hear) if purse else fan_out(*listeners)
 
     def _pending_rows(self) -> Iterator[Row]:

@@ -9,24 +9,21 @@ from typing import NamedTuple
 import msgspec
 
 from gptflow.engine.caller import Send
-from gptflow.engine.engine import Engine
 from gptflow.errors import CallFailed, GptflowError, RunStopped
 from gptflow.records import Call, Reply, Row, RowResult, RowStatus
 from gptflow.runner.begin import Retry
 from gptflow.runner.crew.messages import Progress
 from gptflow.runner.desk import Answer, Asker
-from gptflow.runner.drive import drive, within
 from gptflow.runner.events import CallAnswered, Listener, fan_out
-from gptflow.runner.first_calls import heeded
 from gptflow.runner.modes.choose import Sharding, most_workers, shard_crew
 from gptflow.runner.prepare import Prepared
 from gptflow.runner.purse import Purse
 from gptflow.runner.run_engine import asker_of, key_shares, run_engine
 from gptflow.runner.server import Server
-from gptflow.runner.session import Watchers
 from gptflow.runner.shards.craft import ShardCraft
 from gptflow.runner.shards.shard import Marker, Shard
 from gptflow.runner.till import Till
+from gptflow.runner.watchers import Watchers
 from gptflow.runner.width import Width
 
 Converse = Callable[[Row], Awaitable[RowResult | None]]
@@ -197,27 +194,9 @@ class ShardDrive:
             say = watchers.display.say
             async with shard_crew(self._prepared, len(shards), server, desk, say, sharding) as crew:
                 lanes.converse, lanes.on_drain = crew.converse, crew.drain
-                await self._drive(lanes, till or engine, engine)
-
-    async def _drive(self, lanes: _Lanes, gate: Till | Engine, engine: Engine) -> None:
-        watchers = self._watchers
-        kept = within(watchers.budget, lanes, gate, watchers.display, watchers.interruption)
-        async with heeded(watchers.first_calls, engine), kept:
-            await drive(
-                lanes,
-                gate,
-                Width.fixed(1),
-                display=watchers.display,
-                tally=watchers.tally,
-                interruption=watchers.interruption,
-            )
+                gate = till or engine
+                await watchers.see_through(lanes, gate, Width.fixed(1), engine=engine)
 
     def _listener(self) -> Listener:
-        watchers = self._watchers
-        listeners = [
-            watchers.tally.hear,
-            watchers.first_calls.hear,
-            watchers.display.hear,
-            watchers.notices.hear,
-        ]
+        listeners = self._watchers.listeners
         return fan_out(*listeners, self._purse.hear) if self._purse else fan_out(*listeners)

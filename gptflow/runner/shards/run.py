@@ -20,10 +20,10 @@ from gptflow.runner.prepare import STORE_FOLDER, Prepared
 from gptflow.runner.price import Prices, PricesOfCalls
 from gptflow.runner.purse import Purse
 from gptflow.runner.server import open_server
-from gptflow.runner.session import Watchers
 from gptflow.runner.shards.drive import ShardDrive
 from gptflow.runner.shards.shard import Marker, Shard, read_marker, shards_of
 from gptflow.runner.summary import Ending, RunSummary
+from gptflow.runner.watchers import Watchers
 from gptflow.runner.words import counted
 from gptflow.spec.paths import resolve_output
 from gptflow.store.reader import StoreReader
