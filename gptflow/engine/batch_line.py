@@ -5,6 +5,9 @@ https://platform.openai.com/docs/api-reference/batch/request-input and .../reque
 
 from __future__ import annotations
 
+import json
+from codecs import BOM_UTF8
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -26,7 +29,7 @@ class BatchAnswer(NamedTuple):
 
 
 class _Response(msgspec.Struct):
-    status_code: int = 0
+    status_code: int | None = None
     body: msgspec.Raw = msgspec.Raw()
 
 
@@ -59,11 +62,29 @@ def read_line(line: bytes, now_wall: float) -> BatchAnswer | None:
     The reply has the body as it stands in the file. `now_wall`: seconds since 1970.
     """
     try:
-        read = _decoder.decode(line)
+        read = _decoded(line.removeprefix(BOM_UTF8))
         call_key = bytes.fromhex(read.custom_id)
-    except ValueError:  # msgspec's errors are ValueErrors
+    except (ValueError, TypeError, AttributeError, RecursionError):  # msgspec's are ValueErrors
         return None
     return BatchAnswer(call_key, _judged(read, now_wall))
+
+
+def _decoded(line: bytes) -> _Line:
+    """A line; also one with what only some decoders take in a body: NaN, lone surrogates, bytes."""
+    with suppress(ValueError):
+        return _decoder.decode(line)
+    odd = json.loads(line.decode("utf-8", "replace"))
+    told = odd.get("response")
+    response = None
+    if isinstance(told, dict):
+        body = json.dumps(told.get("body")).encode()
+        response = _Response(int(told.get("status_code") or 0), msgspec.Raw(body))
+    error = odd.get("error")
+    return _Line(odd["custom_id"], response, _error(error) if isinstance(error, dict) else None)
+
+
+def _error(told: dict[str, object]) -> _Error:
+    return _Error(*(str(told[name]) if told.get(name) else None for name in ("code", "message")))
 
 
 def unanswered(message: str, code: str) -> Verdict:
@@ -72,11 +93,11 @@ def unanswered(message: str, code: str) -> Verdict:
 
 
 def _judged(line: _Line, now_wall: float) -> Reply | Verdict:
-    if line.response is None:
+    if line.response is None or (line.error is not None and not line.response.status_code):
         error = line.error or _Error()
         code = error.code or "batch_error"
         return unanswered(error.message or f"the batch gave no answer ({code})", code)
-    response = Response(line.response.status_code, {}, bytes(line.response.body))
+    response = Response(line.response.status_code or 0, {}, bytes(line.response.body))
     if response.status not in _SUCCESSES:
         return _passing(judge_response(response, now_wall))
     reply = wire.decode(response.body)

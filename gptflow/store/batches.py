@@ -134,12 +134,23 @@ class Batches:
             partial(_change, batch_id=batch_id, change=change, now=self._clock())
         )
 
-    def end(self, batch: BatchRecord, verdict: bytes | None) -> None:
+    def end(
+        self,
+        batch: BatchRecord,
+        verdict: bytes | None,
+        faults: Sequence[tuple[bytes, bytes | None]] = (),
+    ) -> None:
         """All that came of a batch is stored: the calls that are left have this verdict, if any.
 
-        Without a verdict they are asked again as if they had not been asked.
+        Without a verdict they are asked again as if they had not been asked. `faults` are added
+        before, as `add_faults` does.
         """
-        self._writer.call(partial(_end, batch=batch, status=BatchStatus.ENDED, verdict=verdict))
+
+        def write(connection: sqlite3.Connection) -> None:
+            _add_faults(connection, batch=batch, verdicts=list(faults))
+            _end(connection, batch=batch, status=BatchStatus.ENDED, verdict=verdict)
+
+        self._writer.call(write)
 
     def give_up(self, batch: BatchRecord) -> None:
         """A batch is lost, or was never sent: its calls are no longer on their way."""

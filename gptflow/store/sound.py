@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from gptflow.records import Failure
+from gptflow.store.batches import BatchStatus
 from gptflow.store.record import KEY_BYTES
 
 Row = dict[str, Any]
@@ -62,10 +63,14 @@ def _is_sound_reuse(row: Row) -> bool:
 
 def _is_sound_batch(row: Row) -> bool:
     """Whether this is a row of `batches`."""
-    texts = ("token", "status", "model", "endpoint", "digest", "key_name", "account", "remote_id")
-    numbers = ("batch_id", "run_id", "calls")
-    return all(isinstance(row[name], str) for name in texts) and all(
-        _is_number(row[name]) for name in numbers
+    texts = ("token", "model", "endpoint", "digest", "key_name", "account", "file_id", "remote_id")
+    counts = ("tokens", "size_bytes", "tries")
+    return (
+        all(isinstance(row[name], str) for name in texts)
+        and all(_is_number(row[name]) for name in ("batch_id", "run_id", "calls"))
+        and all(isinstance(row[name], int) and row[name] >= 0 for name in counts)
+        and isinstance(row["changed_at"], (int, float))
+        and row["status"] in set(BatchStatus)
     )
 
 

@@ -73,3 +73,26 @@ def test_a_line_without_a_response_is_asked_again() -> None:
 )
 def test_a_line_that_is_none_of_ours_is_passed_over(told: bytes) -> None:
     assert read_line(told, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b'\xef\xbb\xbf{"custom_id":"%s","response":{"status_code":200,"body":%s}}',
+        b'{"custom_id":"%s","id":"\\ud800","response":{"status_code":200,"body":%s}}',
+        b'{"custom_id":"%s","took":NaN,"response":{"status_code":"200","body":%s}}',
+        b'{"custom_id":"%s","note":"\xff","response":{"status_code":200,"body":%s}}',
+    ],
+)
+def test_a_line_that_is_not_quite_json_has_its_reply_all_the_same(told: bytes) -> None:
+    answer = read_line(told % (KEY.hex().encode(), BODY), 0.0)
+    assert answer is not None
+    assert isinstance(answer.result, Reply)
+    assert answer.result.text == "good"
+
+
+@pytest.mark.parametrize("status", [0, None])
+def test_an_error_counts_where_a_response_has_no_status(status: int | None) -> None:
+    response = {"status_code": status, "body": {}}
+    verdict = verdict_on(line(response=response, error={"code": "oops", "message": "Oops."}))
+    assert (verdict.kind, verdict.message) == (VerdictKind.RETRY, "Oops.")

@@ -29,6 +29,8 @@ class Flight:
     status: str = ""
     """As the provider says."""
 
+    unreadable: int = 0
+    """Lines of what came of it that say nothing."""
     misses: int = 0
     """How often in a row it, or what came of it, was not found."""
     missing_since: float = 0.0
@@ -38,10 +40,12 @@ class Flight:
     """Whether its tokens count for what may be enqueued."""
 
     def has_moved(self, status: str, answered: int) -> bool:
-        """Takes what the provider says of it; whether that is news."""
-        before = self.status, self.answered
-        self.status, self.answered = status, answered
-        return before != (status, answered)
+        """Takes what the provider says of it; whether it is on another leg of its way.
+
+        Counts alone are no such news: they change with each look, for hours.
+        """
+        before, self.status, self.answered = self.status, status, answered
+        return before != status
 
     @property
     def is_running(self) -> bool:

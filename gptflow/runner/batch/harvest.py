@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
@@ -21,8 +21,8 @@ from gptflow.runner.purse import Purse, untold
 from gptflow.store.batches import BatchCall, BatchRecord
 from gptflow.store.store import Store
 
-CHUNK = 500
-"""Lines that are brought to the disk together."""
+CHUNK, CHUNK_BYTES = 500, 8_000_000
+"""Lines that are brought to the disk together: so many, or a few of so many bytes."""
 CANCELLED = "batch_cancelled"
 
 _OF_THE_KEY = frozenset(
@@ -50,14 +50,19 @@ class Harvest:
         self.on_key_verdict: Callable[[BatchRecord, Verdict], None] = lambda _record, _verdict: None
         """Told of a line that came back for want of money, of rights or of the model."""
 
-    async def bring_in(self, flight: Flight, path: Path) -> None:
-        """Store all lines of a file that are still on their way; each is on disk on return."""
-        with path.open("rb") as file:
-            while lines := list(islice(file, CHUNK)):
-                await self._store_lines(flight.record, lines)
+    async def bring_in(self, flight: Flight, path: Path) -> int:
+        """Store all lines of a file that are still on their way; each is on disk on return.
 
-    async def _store_lines(self, record: BatchRecord, lines: list[bytes]) -> None:
-        answers = {answer.call_key: answer for answer in _read(lines)}
+        Gives how many lines cannot be read.
+        """
+        unreadable = 0
+        with path.open("rb") as file:
+            while lines := list(_chunk(file)):
+                unreadable += await self._store_lines(flight.record, lines)
+        return unreadable
+
+    async def _store_lines(self, record: BatchRecord, lines: list[bytes]) -> int:
+        answers, unreadable = _read(lines)
         waiting = self._book.lines(record.batch_id, list(answers))
         saves: list[_Save] = []
         faults: list[tuple[bytes, bytes | None]] = []
@@ -72,6 +77,7 @@ class Harvest:
         for saved in saves:
             await saved.future
             self._emit(saved.event)
+        return unreadable
 
     def _note(
         self,
@@ -117,9 +123,27 @@ class Harvest:
         return _Save(saved, CallAnswered(call.step, record.model, reply.usage, reused=False))
 
 
-def _read(lines: list[bytes]) -> Iterator[BatchAnswer]:
-    now = time.time()
-    for line in lines:
+def _chunk(file: BinaryIO) -> Iterator[bytes]:
+    """The next lines of a file."""
+    size_bytes = 0
+    for line in islice(file, CHUNK):
+        yield line
+        size_bytes += len(line)
+        if size_bytes >= CHUNK_BYTES:
+            return
+
+
+def _read(lines: list[bytes]) -> tuple[dict[bytes, BatchAnswer], int]:
+    """The answers by their call keys, and how many lines are none.
+
+    Of several lines of a call one with a reply counts: that was paid for.
+    """
+    now, unreadable = time.time(), 0
+    answers: dict[bytes, BatchAnswer] = {}
+    for line in filter(bytes.strip, lines):
         answer = read_line(line, now)
-        if answer is not None:
-            yield answer
+        if answer is None:
+            unreadable += 1
+        elif not (isinstance(answer.result, Verdict) and answer.call_key in answers):
+            answers[answer.call_key] = answer
+    return answers, unreadable

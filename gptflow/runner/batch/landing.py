@@ -77,10 +77,13 @@ class Landing:
                 has_moved |= flight.has_moved(state.status, state.answered)
                 if state.status not in _NOT_BEGUN:
                     self._members.forget_refusals(flight.record.account, flight.record.model)
-                if state.has_ended:
-                    await self._close(flight, state)
-                else:
+                if not state.has_ended:
                     flight.misses = 0
+                    continue
+                try:
+                    await self._close(flight, state)
+                except RunStopped as stop:
+                    stops.append(stop)
         self._flights.tell()
         if stops:
             raise stops[0]
@@ -124,12 +127,7 @@ class Landing:
 
         `is_there`: looks for it in another way before.
         """
-        now = self._apis.clock.now()
-        if not flight.misses:
-            flight.missing_since = now
-            self.say(f"{named(flight)} is not found; it is looked for again")
-        flight.misses += 1
-        if flight.misses < LEAST_MISSES or now - flight.missing_since < self.missing_s:
+        if not self._has_missed(flight):
             return
         if is_there is None or not await is_there(flight):
             await self.lose(flight)
@@ -145,12 +143,15 @@ class Landing:
         if state.status == "failed":
             await self._close_failed(flight, state)
             return
+        flight.unreadable = 0
         files = {"output": state.output_file_id, "errors": state.error_file_id}
         for name, file_id in files.items():
             if file_id and not await self._fetch(flight, file_id, name):
                 await self._miss(flight)
                 return
         left = self._book.left(flight.record.batch_id)
+        if state.status == "completed" and await self._lacks_lines(flight, state, left):
+            return
         verdict = _of_the_rest(state) if left else None
         rest = None if verdict is None else packed(verdict)
         if left and state.status == "cancelled":
@@ -162,13 +163,40 @@ class Landing:
         await asyncio.to_thread(self._book.end, flight.record, rest)
         self._flights.land(flight)
 
+    async def _lacks_lines(self, flight: Flight, state: BatchState, left: int) -> bool:
+        """Whether the files of a batch have not all that it counts: they are fetched once more.
+
+        Raises:
+            RunStopped: they stay so. What was paid for is not asked again unasked.
+        """
+        calls = flight.record.calls
+        lacking = (state.answered or calls) - (calls - left) if left else 0
+        if flight.unreadable:
+            self.say(f"{counted(flight.unreadable, 'line')} of {named(flight)} cannot be read")
+        if lacking <= flight.unreadable:
+            return False
+        if not self._has_missed(flight):
+            return True
+        raise RunStopped(
+            f"{named(flight)} is completed, and its files lack {counted(lacking, 'answer')}",
+            hint="the same command looks again; --fresh asks everything anew",
+        )
+
+    def _has_missed(self, flight: Flight) -> bool:
+        """Notes that something was not found; whether that has lasted."""
+        now = self._apis.clock.now()
+        if not flight.misses:
+            flight.missing_since = now
+            self.say(f"{named(flight)} is not found, or not all of it; it is looked for again")
+        flight.misses += 1
+        return flight.misses >= LEAST_MISSES and now - flight.missing_since >= self.missing_s
+
     async def _close_failed(self, flight: Flight, state: BatchState) -> None:
         """The provider has not begun it: for want of room, for its lines, or for all of it."""
         record = flight.record
         verdict = refusal(state)
         if verdict is None:
-            await self._reject_lines(record, state)
-            self._flights.land(flight)
+            await self._reject_lines(flight, state)
         elif verdict.code == NO_ROOM:
             self._flights.release(flight)
             try:
@@ -191,8 +219,9 @@ class Landing:
                 message = f"{named(flight)} was not begun: {verdict.message}"
                 self._flights.stop(RunStopped(message, hint=verdict.hint))
 
-    async def _reject_lines(self, record: BatchRecord, state: BatchState) -> None:
+    async def _reject_lines(self, flight: Flight, state: BatchState) -> None:
         """The calls of bad lines have failed; the others were not asked."""
+        record = flight.record
         errors = {error.line: error for error in state.errors if error.line is not None}
         keys = self._book.line_keys(record.batch_id)
         faults = [
@@ -200,8 +229,12 @@ class Landing:
             for number, key in enumerate(keys, start=1)
             if number in errors
         ]
-        await asyncio.to_thread(self._book.add_faults, record, faults)
-        await asyncio.to_thread(self._book.end, record, None)
+        await asyncio.to_thread(self._book.end, record, None, faults)
+        self._flights.land(flight)
+        if not faults:
+            words = state.errors[0].message
+            message = f"{named(flight)} was not begun, for lines that it does not have: {words}"
+            self._flights.stop(RunStopped(message, hint="the same command asks its calls again"))
 
     async def _fetch(self, flight: Flight, file_id: str, name: str) -> bool:
         """Downloads a file of answers and stores what is in it; whether it is there."""
@@ -219,7 +252,7 @@ class Landing:
                 continue
             except OSError as error:
                 raise self._spool.failed(path, error) from error
-            await self._harvest.bring_in(flight, path)
+            flight.unreadable += await self._harvest.bring_in(flight, path)
             self._spool.remove(f"{record.token}.{name}")
             return True
         if _is_gone(refusals):

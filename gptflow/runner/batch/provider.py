@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gptflow.engine.batch_state import ApiRefused
-from gptflow.errors import RunStopped, UsageError
+from gptflow.errors import GptflowError, RunStopped, UsageError
 from gptflow.runner.batch.apis import Apis
 from gptflow.runner.batch.courier import LOSSES, NOT_FOUND, Courier
 from gptflow.runner.batch.flights import Flight, Flights, waiting
@@ -84,32 +84,34 @@ class Provider:
         """
         turn = asyncio.Semaphore(AT_A_TIME)
 
-        async def probe(member: Member) -> None:
+        async def probe(member: Member) -> GptflowError | None:
             async with turn:
-                await self._probe(member)
+                return await self._probe(member)
 
-        await asyncio.gather(*map(probe, self._members))
+        errors = await asyncio.gather(*map(probe, self._members))
         if all(member.out is not None for member in self._members):
-            raise self._members.none_left()
+            raise next(filter(None, errors), self._members.none_left())
 
-    async def _probe(self, member: Member) -> None:
+    async def _probe(self, member: Member) -> GptflowError | None:
+        """What is wrong with a key's server; the key is set aside then."""
         asking = self._apis.of(member.key).probe
         try:
             await self._apis.patience.insist(asking, PROBE_TRIES)
         except ApiRefused as refused:
             verdict = refused.verdict
+            self._members.lose(member, "", verdict, has_looked=True)
             if verdict.status == NOT_FOUND:
-                raise UsageError(
+                return UsageError(
                     f"{member.key.host} has no Batch API (key {member.key.name})",
                     hint="run with another --mode, or take the key out of config.json",
-                ) from None
+                )
             if verdict.kind not in LOSSES:
-                raise RunStopped(
+                return RunStopped(
                     f"the Batch API does not answer: {verdict.message}",
                     hint=verdict.hint
                     or "check base_url in config.json and that the server runs, then run again",
-                ) from None
-            self._members.lose(member, "", verdict, has_looked=True)
+                )
+        return None
 
     async def resume(self, records: list[BatchRecord]) -> None:
         """Takes up what earlier processes have left with the provider.

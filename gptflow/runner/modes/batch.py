@@ -8,7 +8,7 @@ held for a row between two rounds, and nothing but the store knows what is on it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
 from gptflow.engine.clock import Clock
@@ -108,6 +108,8 @@ class BatchRun:
         self._archive = RunArchive(work.store, work.run)
         self._asker.find_reply = self._archive.find_reply
         self._lanes: Lanes | None = None
+        self._first: asyncio.Task[None] | None = None
+        """What is asked of the provider while no row is."""
         self._is_leaving = False
         self._is_forgiven = False
         self._rounds_done = 0
@@ -127,6 +129,8 @@ class BatchRun:
         if self._lanes is not None:
             self._lanes.drain()
         self._provider.leave()
+        if self._first is not None:
+            self._first.cancel()
 
     def stop(self, reason: RunStopped) -> None:
         """The same, and what calls have failed with is no verdict on them."""
@@ -144,7 +148,7 @@ class BatchRun:
         """
         del width  # a round is as wide as its files
         try:
-            await self._begin()
+            await self._heeding(self._begin())
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._provider.send())]
                 if self._work.wait:
@@ -165,6 +169,20 @@ class BatchRun:
         if self._is_leaving and (left := self._left()):
             self._work.say(f"{left}; the same command fetches them")
 
+    async def _heeding(self, work: Coroutine[None, None, None]) -> None:
+        """Does what `drain` may end at any time."""
+        self._first = asyncio.create_task(work)
+        if self._is_leaving:
+            self._first.cancel()
+        try:
+            await self._first
+        except asyncio.CancelledError:
+            self._first.cancel()
+            if not self._is_leaving:
+                raise
+        finally:
+            self._first = None
+
     async def _begin(self) -> None:
         """All that is looked at before a row is asked, and what earlier commands have left."""
         work, run_id = self._work, self._work.run.run_id
@@ -178,6 +196,10 @@ class BatchRun:
                     flight.record.model, flight.record.calls, flight.record.tokens
                 )
                 work.purse.reserve(flight.usd, flight.record.calls)
+        others = self._book.open(work.run.server)
+        others = [one for one in others if one.run_id < work.run.since_run]
+        if left := with_provider(others):
+            work.say(f"{left} from before --fresh; they are paid, and nobody fetches them")
 
     async def _rounds(self) -> None:
         flights = self._provider.flights
@@ -205,9 +227,11 @@ class BatchRun:
         """
         provider = self._provider
         await provider.flights.until(lambda: provider.is_sent)
-        await provider.look()
+        await self._heeding(provider.look())
         if not provider.is_idle and not self._is_leaving:
-            raise RunStopped(self._left(), hint="the same command fetches them")
+            wanted = [flight.record for flight in provider.flights if flight.is_wanted]
+            left = "; ".join(filter(None, (self._left(), waiting(wanted))))
+            raise RunStopped(left, hint="the same command goes on with them")
 
     async def _go_through_rows(self) -> None:
         work = self._work
@@ -234,7 +258,7 @@ class BatchRun:
     def _left(self) -> str:
         """What is with the provider; empty for nothing."""
         wanted = [flight.record for flight in self._provider.flights if flight.is_wanted]
-        return "; ".join(filter(None, (with_provider(wanted), waiting(wanted))))
+        return with_provider(wanted)
 
 
 def _without_reuse(hear: Listener) -> Listener:
