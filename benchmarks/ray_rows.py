@@ -119,8 +119,8 @@ def memory(folder: Path, rows: int) -> bool:
             for pid, command in processes():
                 name = "run" if pid == process.pid else "speaks with Ray"
                 if pid == process.pid or "ray_driver" in command:
-                    peaks[name] = peak_mb(pid) or peaks[name]
-                    cpu[name] = cpu_s(pid) or cpu[name]
+                    peaks[name] = peak_mb(pid) or peaks.get(name, 0.0)
+                    cpu[name] = cpu_s(pid) or cpu.get(name, 0.0)
             time.sleep(LOOK_S)
         took_s = time.monotonic() - began_s
     for name, peak in peaks.items():
