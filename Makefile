@@ -53,7 +53,6 @@ bench: .venv/.dev  ## measure the figures of the README and of docs/, half an ho
 	$(BIN)/python benchmarks/fault_mix.py
 	$(BIN)/python benchmarks/reuse.py
 	$(BIN)/python benchmarks/batch.py
-	$(BIN)/python benchmarks/process_mode.py
 	$(BIN)/python benchmarks/rate_limits.py --mode process --only requests
 	$(BIN)/python benchmarks/worker_kills.py
 	$(BIN)/python benchmarks/ray_rows.py kills
@@ -61,6 +60,7 @@ bench: .venv/.dev  ## measure the figures of the README and of docs/, half an ho
 	$(BIN)/python benchmarks/ray_rows.py limits
 	$(BIN)/python benchmarks/sizing.py
 	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/process_mode.py
 
 clean:  ## remove what the targets made; the stores in .gptflow stay, their answers may be paid
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis pipelines/out
