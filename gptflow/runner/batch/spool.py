@@ -21,7 +21,6 @@ from gptflow.store.batches import BatchCall
 
 _MEGABYTE = 1_000_000
 _DIGEST_BYTES = 16
-_CHUNK = 1 << 20
 _TOKEN_BYTES = 8
 
 
@@ -127,19 +126,6 @@ class Spool:
     def is_known(self, token: str) -> None:
         """The store knows the calls of a file from now on."""
         self._handed.pop(token, None)
-
-    def is_whole(self, token: str, size_bytes: int, digest: str) -> bool:
-        """Whether the file of an earlier process is there, as it was written."""
-        path, found = self.path(token), blake2b(digest_size=_DIGEST_BYTES)
-        try:
-            if path.stat().st_size != size_bytes:
-                return False
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    found.update(chunk)
-        except OSError:
-            return False
-        return found.hexdigest() == digest
 
     def remove(self, token: str) -> None:
         """Remove the file of a batch, and the folder with the last one."""
