@@ -166,7 +166,7 @@ class Courier:
     async def _oldest(self, flight: Flight, seen: list[tuple[BatchState, Member]]) -> BatchState:
         """The first of several batches that were made of one file; the others are cancelled."""
         (kept, owner), *doubles = sorted(
-            reversed(seen),  # the newest come first, also those of one second
+            seen[::-1],  # the newest come first, also those of one second
             key=lambda one: one[0].created_at,
         )
         for double, member in doubles:
