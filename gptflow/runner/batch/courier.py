@@ -165,10 +165,8 @@ class Courier:
 
     async def _oldest(self, flight: Flight, seen: list[tuple[BatchState, Member]]) -> BatchState:
         """The first of several batches that were made of one file; the others are cancelled."""
-        (kept, owner), *doubles = sorted(
-            seen[::-1],  # the newest come first, also those of one second
-            key=lambda one: one[0].created_at,
-        )
+        seen.reverse()  # the newest come first, also those of one second
+        (kept, owner), *doubles = sorted(seen, key=lambda one: one[0].created_at)
         for double, member in doubles:
             self.say(f"{named(flight)} was made twice: {double.remote_id} is cancelled")
             with suppress(ApiRefused):
