@@ -173,9 +173,10 @@ class Members:
         models = member.key.models
         return member.out is None and model not in member.lacks and (not models or model in models)
 
-    def holders(self, account: str) -> Iterator[Member]:
-        """The keys of an account that can take a batch."""
-        return (one for one in self._members if one.account == account and one.out is None)
+    def holders(self, account: str, key_name: str) -> Iterator[Member]:
+        """The keys of an account that can take a batch; first the one that has uploaded it."""
+        ranked = sorted(self._members, key=lambda one: one.key.name != key_name)
+        return (one for one in ranked if one.account == account and one.out is None)
 
     def none_left(self, model: str = "") -> RunStopped:
         """Why no key takes a batch of a model, or any batch."""

@@ -204,7 +204,7 @@ class Provider:
             assert member is not None
             await self._courier.assign(flight, member)
         else:
-            member = next(self._members.holders(record.account), None)
+            member = next(self._members.holders(record.account, record.key_name), None)
             if member is None:
                 await self._courier.start_over(flight)
                 return False

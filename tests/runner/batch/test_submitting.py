@@ -150,6 +150,22 @@ def killed_before_create(desk: Desk) -> None:
     assert subprocess.run(words, cwd=desk.folder, check=False).returncode == -9
 
 
+def test_a_batch_is_found_by_its_key_where_files_of_one_organization_are_apart(
+    desk: Desk,
+) -> None:
+    base_url = desk.serve(keys={f"sk-test-{name}-1234567": {} for name in "ab"})
+    first, second = (
+        {"api_key": f"sk-test-{name}-1234567", "name": name, "organization": "org"} for name in "ab"
+    )
+    desk.write_keys({**first, "base_url": base_url})
+    point = "before gptflow.engine.batch_api:_state"
+    words = [sys.executable, str(LAUNCHER), point, "run", "spec.yaml", "--quiet"]
+    assert subprocess.run(words, cwd=desk.folder, check=False).returncode == -9
+    desk.write_keys({**second, "base_url": base_url}, {**first, "base_url": base_url})
+    assert desk.run() == 0
+    assert sum(desk.submitted()) == 15
+
+
 def test_a_batch_of_another_run_that_was_never_made_is_not_made(desk: Desk) -> None:
     desk.serve()
     killed_before_create(desk)
