@@ -63,6 +63,7 @@ class Dialogue:
         return said
 
     async def _after(self, wanted: HookCall) -> Said:
+        given: Fields | HookFault
         try:
             given = await call_hook(wanted, self._ask)
         except HookFault as fault:

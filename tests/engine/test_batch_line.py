@@ -93,6 +93,6 @@ def test_a_line_that_is_not_quite_json_has_its_reply_all_the_same(told: bytes) -
 
 @pytest.mark.parametrize("status", [0, None])
 def test_an_error_counts_where_a_response_has_no_status(status: int | None) -> None:
-    response = {"status_code": status, "body": {}}
+    response: dict[str, object] = {"status_code": status, "body": {}}
     verdict = verdict_on(line(response=response, error={"code": "oops", "message": "Oops."}))
     assert (verdict.kind, verdict.message) == (VerdictKind.RETRY, "Oops.")

