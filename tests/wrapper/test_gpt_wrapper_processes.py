@@ -111,7 +111,7 @@ print(ask("parent"))
     ],
 )
 def test_a_program_ends_without_a_word(api: Api, program: str) -> None:
-    assert api.python(program, "-X", "dev", "-W", "error") == "hi\n"
+    assert api.python(program, "-W", "error") == "hi\n"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tests.runner.batch.conftest import lines_of
 COMMAND = (
     *("run", "spec.yaml", "--quiet", "--mode", "batch"),
     *("--set", "parallelism.batch.requests=15"),
+    *("--set", "limits.timeout_s=5"),  # a batch of which nothing is known is looked for that long
 )
 CHUNKS = [15, 15, 10]
 """The batches of 40 labels; the apologies follow as their labels come."""
