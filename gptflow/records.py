@@ -143,6 +143,12 @@ class Failure(msgspec.Struct, frozen=True):
     """The last attempts of the call in their order: key, status and message of each."""
 
 
+def unwritable(step: str) -> Failure:
+    """The failure of a call whose messages have no bytes."""
+    message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
+    return Failure(FailureKind.REJECTED, message, step=step)
+
+
 class RowStatus(StrEnum):
     """Where a row of a run stands."""
 

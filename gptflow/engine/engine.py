@@ -19,7 +19,7 @@ from gptflow.engine.pause import Pause
 from gptflow.engine.standing import KeyState
 from gptflow.engine.watch import ConfigWatch
 from gptflow.errors import CallFailed, ConfigError, RunStopped
-from gptflow.records import Call, Failure, FailureKind, Reply
+from gptflow.records import Call, Failure, FailureKind, Reply, unwritable
 
 BYTES_PER_TOKEN = 4
 MOST_IN_FLIGHT = 1024
@@ -186,8 +186,7 @@ class Engine:
             try:
                 body = wire.encode(call)
             except UnicodeEncodeError:
-                message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
-                raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
+                raise CallFailed(unwritable(call.step)) from None
             answer = await self._answer(call, body, prefer)
         if isinstance(answer, Lost):
             raise CallFailed(answer.failure, answer.reply)

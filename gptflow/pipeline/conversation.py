@@ -18,7 +18,7 @@ from gptflow.pipeline.hook_value import fields_of, own_copy
 from gptflow.pipeline.names import names_of
 from gptflow.pipeline.plan import Plan, StepPlan
 from gptflow.pipeline.prompts import RENDER_ERRORS
-from gptflow.records import Call, Failure, FailureKind, Fields, Message, Reply, Row
+from gptflow.records import Call, Failure, FailureKind, Fields, Message, Reply, Row, unwritable
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +177,7 @@ def _call(step: StepPlan, row: Row, messages: list[Message]) -> Call:
     try:
         return step.call(messages, row)
     except UnicodeEncodeError:
-        message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
-        failure = Failure(FailureKind.REJECTED, message, step=step.name)
-        raise RowFailed(failure) from None
+        raise RowFailed(unwritable(step.name)) from None
 
 
 def _template_failure(step: StepPlan, what: str, error: Exception) -> Failure:

@@ -77,7 +77,7 @@ class Lanes:
                 for _ in range(width.first):
                     self._open_lane()
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_error(group) from None
         finally:
             if self._uncommitted:
                 await asyncio.wait(self._uncommitted)
@@ -142,7 +142,7 @@ class Lanes:
             self._open_lane()
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The exception that ended the lanes: the first leaf of a group."""
     error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return first_error(error) if isinstance(error, BaseExceptionGroup) else error

@@ -114,7 +114,7 @@ def test_many_may_wait_at_once() -> None:
 
 
 def test_a_function_without_end_holds_up_neither_the_loop_s_end_nor_the_process_s() -> None:
-    asleep = threading.Event()
+    asleep, before = threading.Event(), set(threading.enumerate())
 
     async def cancelled() -> None:
         calling = asyncio.ensure_future(in_thread(asleep.wait))
@@ -122,7 +122,8 @@ def test_a_function_without_end_holds_up_neither_the_loop_s_end_nor_the_process_
         calling.cancel()
 
     asyncio.run(cancelled())
-    (thread,) = [each for each in threading.enumerate() if each.name == "gptflow-hook"]
+    begun = set(threading.enumerate()) - before  # those of other tests may be at their last words
+    (thread,) = [each for each in begun if each.name == "gptflow-hook"]
     assert thread.daemon
     asleep.set()
     thread.join()

@@ -10,7 +10,7 @@ from gptflow.engine.batch_line import request_line
 from gptflow.engine.caller import Send
 from gptflow.errors import CallFailed, GptflowError, RunStopped
 from gptflow.pipeline.token_estimate import estimate_tokens
-from gptflow.records import Call, Failure, FailureKind, Reply
+from gptflow.records import Call, Failure, FailureKind, Reply, unwritable
 from gptflow.runner.batch.faults import are_enough, failure, unpacked
 from gptflow.runner.batch.provider import Provider
 from gptflow.runner.batch.spool import Spool
@@ -122,8 +122,7 @@ class BatchAsker:
         try:
             line = request_line(call)
         except UnicodeEncodeError:
-            message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
-            raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
+            raise CallFailed(unwritable(call.step)) from None
         tokens = estimate_tokens(call.messages)
         if not self._spool.takes(len(line), tokens):
             message = (

@@ -17,7 +17,7 @@ from gptflow.engine.stored import stored_reply
 from gptflow.errors import CallFailed
 from gptflow.pipeline.plan import Plan
 from gptflow.pipeline.token_estimate import estimate_tokens
-from gptflow.records import Call, Failure, FailureKind, Reply, Usage
+from gptflow.records import Call, Reply, Usage, unwritable
 from gptflow.runner.crew import messages as said
 from gptflow.runner.crew.outbox import Outbox
 
@@ -68,8 +68,7 @@ class AwayDesk:
         try:
             body = wire.encode(call)
         except UnicodeEncodeError:
-            message = "a message holds half of a surrogate pair, which UTF-8 cannot carry"
-            raise CallFailed(Failure(FailureKind.REJECTED, message, step=call.step)) from None
+            raise CallFailed(unwritable(call.step)) from None
         question = self._question(position, call, prefer)
         number, last, wasted = question.call, None, None
         answer = await self._said(number, question)

@@ -35,7 +35,7 @@ from gptflow.runner.batch.spool import Spool
 from gptflow.runner.budget import Budget
 from gptflow.runner.desk import Desk
 from gptflow.runner.events import CallAnswered, Listener, RunEvent
-from gptflow.runner.lanes import Lanes
+from gptflow.runner.lanes import Lanes, first_error
 from gptflow.runner.purse import Purse
 from gptflow.runner.server import Server, ServerChoice
 from gptflow.runner.talk import Talk
@@ -159,7 +159,7 @@ class BatchRun:
                     for task in tasks:
                         task.cancel()
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_error(group) from None
         finally:
             self._spool.close()
             await self._apis.aclose()
@@ -269,8 +269,3 @@ def _without_reuse(hear: Listener) -> Listener:
             hear(event)
 
     return tell
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error

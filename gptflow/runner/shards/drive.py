@@ -81,7 +81,6 @@ class _Lanes:
     def __init__(
         self, shards: Sequence[Shard], lanes: int, desk: Counter, watchers: Watchers
     ) -> None:
-        self._shards = shards
         self._left = iter(enumerate(shards))
         self._lanes = min(lanes, len(shards))
         self._desk = desk
